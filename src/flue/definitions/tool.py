@@ -1,0 +1,164 @@
+"""Tools: what a model may call.
+
+`@tool` takes name, description and schema from a function's signature and docstring; `Tool(...)` is the raw form
+with a JSON Schema. Structure is checked at definition; the schema of a decorated function is built when it is first
+asked for, because building it imports pydantic.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
+
+from flue.definitions.checks import check_mapping, check_text
+from flue.errors import DefinitionError
+from flue.messages import Json, TextContent, ToolSpec, UserContent
+
+if TYPE_CHECKING:
+    from flue.definitions.signature import Signature
+
+Execute = Callable[[Json, "ToolContext"], Awaitable[Any] | Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolContext:
+    """What a tool may know of the call it serves.
+
+    `env` is the mapping the application passed to its context (process environment, Worker bindings); `sandbox` the
+    session's file and shell environment (a `flue.harness.env.SessionEnv`).
+    """
+
+    tool_call_id: str
+    session: str
+    sandbox: Any
+    env: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a tool gives: `content` for the model, `details` for events and programs.
+
+    `terminate` ends the turn loop when every result of the batch says so.
+    """
+
+    content: tuple[UserContent, ...]
+    details: Any = None
+    is_error: bool = False
+    terminate: bool = False
+
+    @classmethod
+    def from_text(
+        cls, text: str, details: Any = None, *, is_error: bool = False, terminate: bool = False
+    ) -> ToolResult:
+        """Return a result of one text block."""
+        return cls((TextContent(text),), details, is_error, terminate)
+
+    def to_json(self) -> Json:
+        """Return the form that events carry."""
+        data: Json = {"content": [block.to_json() for block in self.content], "details": self.details}
+        if self.terminate:
+            data["terminate"] = True
+        return data
+
+
+class Tool:
+    """A tool in raw form: JSON Schema parameters and a callable.
+
+    `execute(arguments, context)` may be sync or async and may return text, a JSON value, an `ImageContent`, a list of
+    content blocks or a `ToolResult`; what it raises becomes an error result that the model sees. Calls of one batch run
+    in parallel. A sync callable runs on the event loop, so it must not block.
+
+    Raises `DefinitionError` when a field is missing or has the wrong type.
+    """
+
+    __slots__ = ("_execute", "_parameters", "_signature", "description", "name")
+
+    def __init__(self, *, name: str, description: str, parameters: Mapping[str, Any], execute: Execute) -> None:
+        self.name = check_text(name, "tool", "name")
+        self.description = check_text(description, f'tool "{name}"', "description")
+        self._parameters: Json | None = check_mapping(parameters, f'tool "{name}"', "parameters")
+        self._signature: Signature | None = None
+        if not callable(execute):
+            raise DefinitionError(f'tool "{name}": execute must be callable, got {type(execute).__name__}.')
+        self._execute = execute
+
+    @property
+    def parameters(self) -> Json:
+        """Return the JSON Schema of the arguments, always of type object."""
+        if self._parameters is None:
+            assert self._signature is not None
+            self._parameters = self._signature.json_schema()
+        return self._parameters
+
+    @property
+    def spec(self) -> ToolSpec:
+        """Return the tool as the model sees it."""
+        return ToolSpec(self.name, self.description, self.parameters)
+
+    async def run(self, arguments: Json, context: ToolContext) -> Any:
+        """Run the tool with arguments that fit `parameters` and return what its callable returned."""
+        if self._signature is not None:
+            value = self._signature.call(arguments, context)
+        else:
+            value = self._execute(arguments, context)
+        return await value if inspect.isawaitable(value) else value
+
+    def __repr__(self) -> str:
+        return f"Tool({self.name!r})"
+
+
+def _from_function(
+    function: Callable[..., Any], name: str | None, description: str | None, caller_locals: Mapping[str, Any]
+) -> Tool:
+    from flue.definitions.signature import Signature
+
+    label = name or getattr(function, "__name__", "")
+    text = description or inspect.getdoc(function) or ""
+    if not text.strip():
+        raise DefinitionError(
+            f'tool "{label}" has no description.',
+            hint="Give the function a docstring, or pass tool(description=…): the model chooses tools by it.",
+        )
+    signature = Signature.of(function, label, text, caller_locals)
+    built = Tool(name=label, description=signature.description, parameters={}, execute=lambda _a, _c: None)
+    built._parameters = None
+    built._signature = signature
+    return built
+
+
+@overload
+def tool(function: Callable[..., Any], /) -> Tool: ...
+@overload
+def tool(
+    *, name: str | None = None, description: str | None = None
+) -> Callable[[Callable[..., Any]], Tool]: ...
+@overload
+def tool(
+    *, name: str, description: str, parameters: Mapping[str, Any], execute: Execute
+) -> Tool: ...
+def tool(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    execute: Execute | None = None,
+) -> Any:
+    """Make a tool of a function, or of a JSON Schema and a callable.
+
+    As a decorator, the arguments' schema comes from the type hints (anything pydantic understands) and their
+    descriptions from the docstring's `Args:` section or `Annotated[..., Field(description=…)]`. A parameter annotated
+    `ToolContext` receives the context of the call and is not shown to the model.
+
+    Raises `DefinitionError` when a description is missing, a parameter has no type, or a field has the wrong type.
+    """
+    if parameters is not None or execute is not None:
+        return Tool(name=name or "", description=description or "", parameters=parameters or {}, execute=execute)  # type: ignore[arg-type]
+    caller_locals = dict(sys._getframe(1).f_locals)
+    if function is not None:
+        return _from_function(function, name, description, caller_locals)
+    return lambda decorated: _from_function(decorated, name, description, caller_locals)
