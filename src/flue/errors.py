@@ -7,6 +7,7 @@
     │   ├── ModelSetupError      unknown model, missing key, bad provider registration
     │   └── SessionError         a session is missing, exists already, busy or deleted
     ├── AbortError               the operation was aborted by its caller
+    │   └── OperationTimeoutError its `timeout` ran out
     ├── ResultUnavailableError   the model gave up, or never called `finish`
     ├── OperationError           a prompt, task or skill failed after it had started
     ├── ProviderError            a model provider answered with an error, or its stream broke
@@ -84,6 +85,12 @@ class AbortError(FlueError):
         text = str(reason) if isinstance(reason, str | BaseException) and str(reason) else "The operation was aborted."
         super().__init__(text)
         self.reason = reason
+
+
+class OperationTimeoutError(AbortError, TimeoutError):
+    """The operation's `timeout` ran out; it was aborted, and the conversation so far is kept."""
+
+    default_code = "timeout"
 
 
 class ResultUnavailableError(FlueError):

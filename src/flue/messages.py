@@ -88,9 +88,7 @@ class Usage:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Usage:
         """Read the wire form."""
-        return cls(
-            data["input"], data["output"], data["cacheRead"], data["cacheWrite"], Cost.from_json(data["cost"])
-        )
+        return cls(data["input"], data["output"], data["cacheRead"], data["cacheWrite"], Cost.from_json(data["cost"]))
 
 
 @dataclass(frozen=True, slots=True)

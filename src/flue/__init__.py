@@ -1,0 +1,144 @@
+"""Flue: an agent harness framework.
+
+Rooms, innermost first; a room imports only rooms above it:
+
+    errors, messages, ports, events, registrations    shared data and protocols, no I/O
+    definitions                                       agent, profile, tool, skill: frozen data
+    harness                                           context, harness, session, turn loop, results, built-in tools
+    models, sandboxes, stores                         implement the ports
+    host                                              the default ports put together; `open_context`
+    project                                           configuration, layout, loader
+    testing, cli
+
+Names are loaded when first used (PEP 562), so that `import flue` stays cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flue.definitions.agent import Agent, AgentConfig, AgentContext, create_agent
+    from flue.definitions.profile import AgentProfile, CompactionSettings, SkillInfo, define_agent_profile
+    from flue.definitions.tool import Tool, ToolContext, ToolResult, tool
+    from flue.errors import (
+        AbortError,
+        ConfigError,
+        DefinitionError,
+        DurabilityError,
+        FlueError,
+        ModelSetupError,
+        OperationError,
+        OperationTimeoutError,
+        ProviderError,
+        ResultUnavailableError,
+        SandboxError,
+        SecurityError,
+        SessionError,
+        UsageError,
+    )
+    from flue.harness.call import CallHandle
+    from flue.harness.context import FlueContext
+    from flue.harness.harness import Harness
+    from flue.harness.observe import observe
+    from flue.harness.responses import PromptResponse, ResultResponse
+    from flue.harness.sandbox import create_sandbox_session_env
+    from flue.harness.session import Session
+    from flue.harness.tools import BUILTIN_TOOL_NAMES
+    from flue.host import open_context
+    from flue.messages import Cost, ImageContent, TextContent, Usage
+    from flue.models import configure_provider, register_provider
+
+_EXPORTS = {
+    "definitions.agent": ("Agent", "AgentConfig", "AgentContext", "create_agent"),
+    "definitions.profile": ("AgentProfile", "CompactionSettings", "SkillInfo", "define_agent_profile"),
+    "definitions.tool": ("Tool", "ToolContext", "ToolResult", "tool"),
+    "errors": (
+        "AbortError",
+        "ConfigError",
+        "DefinitionError",
+        "DurabilityError",
+        "FlueError",
+        "ModelSetupError",
+        "OperationError",
+        "OperationTimeoutError",
+        "ProviderError",
+        "ResultUnavailableError",
+        "SandboxError",
+        "SecurityError",
+        "SessionError",
+        "UsageError",
+    ),
+    "harness.call": ("CallHandle",),
+    "harness.context": ("FlueContext",),
+    "harness.harness": ("Harness",),
+    "harness.observe": ("observe",),
+    "harness.responses": ("PromptResponse", "ResultResponse"),
+    "harness.sandbox": ("create_sandbox_session_env",),
+    "harness.session": ("Session",),
+    "harness.tools": ("BUILTIN_TOOL_NAMES",),
+    "host": ("open_context",),
+    "messages": ("Cost", "ImageContent", "TextContent", "Usage"),
+    "models": ("configure_provider", "register_provider"),
+}
+_MODULES = {name: module for module, names in _EXPORTS.items() for name in names}
+
+__version__ = "0.1.0"
+__all__ = [
+    "BUILTIN_TOOL_NAMES",
+    "AbortError",
+    "Agent",
+    "AgentConfig",
+    "AgentContext",
+    "AgentProfile",
+    "CallHandle",
+    "CompactionSettings",
+    "ConfigError",
+    "Cost",
+    "DefinitionError",
+    "DurabilityError",
+    "FlueContext",
+    "FlueError",
+    "Harness",
+    "ImageContent",
+    "ModelSetupError",
+    "OperationError",
+    "OperationTimeoutError",
+    "PromptResponse",
+    "ProviderError",
+    "ResultResponse",
+    "ResultUnavailableError",
+    "SandboxError",
+    "SecurityError",
+    "Session",
+    "SessionError",
+    "SkillInfo",
+    "TextContent",
+    "Tool",
+    "ToolContext",
+    "ToolResult",
+    "Usage",
+    "UsageError",
+    "__version__",
+    "configure_provider",
+    "create_agent",
+    "create_sandbox_session_env",
+    "define_agent_profile",
+    "observe",
+    "open_context",
+    "register_provider",
+    "tool",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'flue' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"flue.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
