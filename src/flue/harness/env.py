@@ -222,7 +222,8 @@ def _encode(content: Any, path: str) -> bytes:
             ) from None
     if isinstance(content, bytes | bytearray | memoryview):
         return bytes(content)
-    raise UsageError(f"The content for {path} must be text or bytes, got {type(content).__name__}.", code="invalid_text")
+    found = type(content).__name__
+    raise UsageError(f"The content for {path} must be text or bytes, got {found}.", code="invalid_text")
 
 
 def _check_command(command: Any, env: Any, timeout: Any) -> None:
