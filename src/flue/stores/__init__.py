@@ -1,1 +1,28 @@
+"""Where sessions live: a SQLite file, memory, or a user's own save/load/delete object.
 
+Names are loaded when they are first used: importing this package imports no database module.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flue.stores.memory import MemoryStore
+    from flue.stores.persist import PersistStore
+    from flue.stores.sqlite import SqliteStore
+
+__all__ = ["MemoryStore", "PersistStore", "SqliteStore"]
+
+_HOMES = {"MemoryStore": "memory", "PersistStore": "persist", "SqliteStore": "sqlite"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

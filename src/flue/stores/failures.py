@@ -1,0 +1,28 @@
+"""The errors that every store raises in the same words."""
+
+from __future__ import annotations
+
+from flue.errors import DurabilityError
+
+
+def session_conflict(key: str, expected: int, found: int) -> DurabilityError:
+    """Return the error for an append whose caller has not seen the session as it is now."""
+    return DurabilityError(
+        f"Session {key} was changed by someone else: {expected} entries were expected, it has {found}.",
+        code="session_conflict",
+        hint="Nothing was written. Load the session again and repeat the operation.",
+    )
+
+
+def newer_format(what: str, found: object, known: int) -> DurabilityError:
+    """Return the error for data written by a newer Flue than this one."""
+    return DurabilityError(
+        f"{what} has format {found}; this version of Flue reads formats up to {known}.",
+        code="store_newer_format",
+        hint="Upgrade flue-agents, or use another store.",
+    )
+
+
+def store_closed(what: str) -> DurabilityError:
+    """Return the error for using a store after `aclose()`."""
+    return DurabilityError(f"{what} is closed.", code="store_closed", hint="Open a new store to go on.")

@@ -1,0 +1,228 @@
+"""One thread that writes to a database, and commits together what was asked for while it was committing.
+
+A durable commit costs an fsync, whatever it holds. Work submitted while a commit runs waits in a queue and becomes
+the next transaction as a whole, so one fsync serves all of it; nothing is ever delayed to make a batch larger, so
+a lone write waits for exactly one commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Cursor(Protocol):
+    """What a query gives."""
+
+    def fetchone(self) -> Any:
+        """Return the next row, or None."""
+        ...
+
+    def fetchall(self) -> list[Any]:
+        """Return the rows that are left."""
+        ...
+
+
+class Connection(Protocol):
+    """The part of `sqlite3.Connection` that stores use, in autocommit mode; tests wrap it to inject faults."""
+
+    def execute(self, sql: str, parameters: Any = ..., /) -> Cursor:
+        """Run one statement."""
+        ...
+
+    def executemany(self, sql: str, parameters: Any, /) -> Cursor:
+        """Run one statement for each row of parameters."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection."""
+        ...
+
+
+Work = Callable[[Connection], T]
+
+Verdict = Literal["each_alone", "keep", "reopen"]
+"""What to do after a transaction failed as a whole: try each piece of work in a transaction of its own (one may be
+too large for a disk that is nearly full), fail it all and keep the connection, or also open a new connection."""
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    work: Work[Any] | None
+    touches: Collection[str]
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: Exception | None = None
+
+
+class GroupCommit:
+    """The writer thread of one database.
+
+    `connect` opens the connection, in the writer thread, when work first arrives and again after a failure that
+    makes the old one doubtful; `judge` gives the verdict on a failed transaction; `explain` turns what went wrong
+    into the error that awaiters get; `closed` makes the error for work submitted after `aclose()`.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Connection],
+        *,
+        judge: Callable[[Exception], Verdict],
+        explain: Callable[[Exception], Exception],
+        closed: Callable[[], Exception],
+        name: str,
+    ) -> None:
+        self._connect = connect
+        self._judge = judge
+        self._explain = explain
+        self._closed = closed
+        self._name = name
+        self._connection: Connection | None = None
+        self._wake = threading.Condition()
+        self._queue: list[_Job] = []
+        self._running: Sequence[_Job] = ()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    def submit(self, work: Work[T], *, touches: Collection[str] = ()) -> asyncio.Future[T]:
+        """Queue `work`, to be called with the connection inside a transaction of the writer thread.
+
+        The future gives what `work` returned once its transaction is durable, or raises what `work` raised (its
+        own changes are then undone, its neighbours' are not) or why the transaction failed. Work runs in the order
+        of submission and may run twice when a first transaction failed, so it must depend on the database alone.
+        Cancelling the future does not take the work back. `touches` names what is written, for `pending`.
+        """
+        return self._enqueue(work, touches)
+
+    def settled(self) -> asyncio.Future[None]:
+        """Return a future that is done once all work submitted so far has been committed or has failed.
+
+        It opens the database when that has not happened yet, and raises when it cannot be opened.
+        """
+        return self._enqueue(None, ())
+
+    def pending(self, name: str | None = None) -> bool:
+        """Say whether work that touches `name` (None: any work) is queued or not yet committed."""
+        with self._wake:
+            jobs = (*self._running, *self._queue)
+        return any(name is None or name in job.touches for job in jobs)
+
+    async def aclose(self) -> None:
+        """Commit what is queued, close the connection and end the thread."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join)
+
+    def _enqueue(self, work: Work[Any] | None, touches: Collection[str]) -> asyncio.Future[Any]:
+        loop = asyncio.get_running_loop()
+        job = _Job(work, touches, loop, loop.create_future())
+        with self._wake:
+            if self._closing:
+                job.future.set_exception(self._closed())
+                return job.future
+            self._queue.append(job)
+            if self._thread is None:
+                # A daemon, because a forgotten store must not keep the process alive: nobody has been told that
+                # what is still queued is durable.
+                self._thread = threading.Thread(target=self._write, name=self._name, daemon=True)
+                self._thread.start()
+            self._wake.notify()
+        return job.future
+
+    # ------------------------------------------------------------------------------------ in the writer thread
+
+    def _write(self) -> None:
+        while batch := self._next_batch():
+            self._commit(batch)
+            with self._wake:
+                self._running = ()
+            self._deliver(batch)
+        self._disconnect()
+
+    def _next_batch(self) -> Sequence[_Job]:
+        with self._wake:
+            while not self._queue and not self._closing:
+                self._wake.wait()
+            self._running, self._queue = self._queue, []
+            return self._running
+
+    def _commit(self, batch: Sequence[_Job]) -> None:
+        try:
+            if self._connection is None:
+                self._connection = self._connect()
+            if any(job.work for job in batch):
+                _transact(self._connection, batch)
+        except Exception as error:  # noqa: BLE001  (the thread must outlive whatever work or a broken disk does)
+            verdict = self._judge(error)
+            if verdict == "reopen":
+                self._disconnect()
+            if verdict == "each_alone" and len(batch) > 1:
+                for job in batch:
+                    self._commit([job])
+                return
+            for job in batch:
+                job.error = error
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(Exception):  # it is given up either way
+                connection.close()
+
+    def _deliver(self, batch: Sequence[_Job]) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+        for job in batch:
+            if job.error is not None:
+                job.error = self._explain(job.error)
+            by_loop.setdefault(job.loop, []).append(job)
+        for loop, jobs in by_loop.items():
+            # One wake-up a batch, not one a job. A loop that has been closed has nobody waiting.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(_settle, jobs)
+
+
+def _transact(connection: Connection, batch: Sequence[_Job]) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for job in batch:
+            _run(connection, job)
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(Exception):  # some failures have rolled back already
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _run(connection: Connection, job: _Job) -> None:
+    job.error = None
+    if job.work is None:
+        return
+    connection.execute("SAVEPOINT job")
+    try:
+        job.result = job.work(connection)
+    except Exception as error:  # noqa: BLE001  (whatever it is, its awaiter gets it)
+        job.error = error
+        try:
+            connection.execute("ROLLBACK TO job")
+        except Exception:  # noqa: BLE001  (the whole transaction is gone, and `error` is why)
+            raise error from None
+    connection.execute("RELEASE job")
+
+
+def _settle(jobs: Sequence[_Job]) -> None:
+    for job in jobs:
+        if job.future.done():  # its awaiter was cancelled
+            continue
+        if job.error is not None:
+            job.future.set_exception(job.error)
+        else:
+            job.future.set_result(job.result)
