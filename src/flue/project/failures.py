@@ -1,0 +1,82 @@
+"""Turns what a user's module raises while it is loaded into one line: file, line, what happened, what to do."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from types import TracebackType
+
+from flue.errors import ConfigError, FlueError
+from flue.project.layout import shown
+from flue.project.package import PREFIX, PrivatePackage
+
+_PRIVATE_NAME = re.compile(rf"{PREFIX}\d+\.")
+
+
+def module_failure(error: BaseException, file: Path, root: Path, package: PrivatePackage) -> ConfigError:
+    """Return the error to raise when loading `file` raised `error`; `file` is named if no better place is known."""
+    place = _place(error, package.source_root)
+    where = f"{shown(place[0], root)}:{place[1]}" if place else shown(file, root)
+    if isinstance(error, FlueError):
+        return ConfigError(f"{where}: {error.message}", code=error.code, hint=error.hint)
+    text = " ".join(_PRIVATE_NAME.sub("", _text(error)).split())
+    code = "module_syntax" if isinstance(error, SyntaxError) else "module_failed"
+    return ConfigError(
+        f"{where}: {type(error).__name__}: {text}" if text else f"{where}: {type(error).__name__}",
+        code=code,
+        hint=_hint(error, root, package),
+    )
+
+
+def place_of(error: BaseException, source_root: Path, root: Path) -> str | None:
+    """Return `file:line` of the innermost of the project's frames that `error` passed through."""
+    place = _place(error, source_root)
+    return f"{shown(place[0], root)}:{place[1]}" if place else None
+
+
+def _text(error: BaseException) -> str:
+    # str(SyntaxError) repeats the file and line.
+    return error.msg if isinstance(error, SyntaxError) else str(error)
+
+
+def _place(error: BaseException, source_root: Path) -> tuple[Path, int] | None:
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        file = Path(error.filename)
+        if file.is_relative_to(source_root):
+            return file, error.lineno
+    found: tuple[Path, int] | None = None
+    trace: TracebackType | None = error.__traceback__
+    while trace is not None:
+        file = Path(trace.tb_frame.f_code.co_filename)
+        if file.is_relative_to(source_root):
+            found = file, trace.tb_lineno
+        trace = trace.tb_next
+    return found
+
+
+def _hint(error: BaseException, root: Path, package: PrivatePackage) -> str:
+    if isinstance(error, SyntaxError):
+        return f"The line is: {error.text.strip()}" if error.text and error.text.strip() else ""
+    if isinstance(error, ImportError) and error.name:
+        return _import_hint(error, error.name, root, package)
+    if isinstance(error, SystemExit):
+        return "A module must not end the process while it is imported."
+    return ""
+
+
+def _import_hint(error: ImportError, name: str, root: Path, package: PrivatePackage) -> str:
+    top = name.partition(".")[0]
+    source = shown(package.source_root, root) if package.source_root != root else "the project"
+    if top in sys.stdlib_module_names or top == "flue":
+        if not package.holds(top):
+            return ""
+        owner = "flue" if top == "flue" else "the standard library"
+        return (
+            f"`{top}` is also a name of {owner}, which comes first: rename yours in {source}, or import it relatively."
+        )
+    if top.startswith(PREFIX):
+        return f"It is looked for in {source}, which has a `{_PRIVATE_NAME.sub('', name).partition('.')[0]}`."
+    if not isinstance(error, ModuleNotFoundError):
+        return ""
+    return f"Install the package that provides `{top}` where flue is installed, or create {top}.py in {source}."
