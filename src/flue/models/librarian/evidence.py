@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from flue.messages import AssistantMessage, Message, TextContent, ToolCall, ToolResultMessage, UserMessage
 from flue.models.librarian.question import Question, understand, without_result_note
@@ -61,7 +62,9 @@ def gather(messages: Sequence[Message], own_tools: frozenset[str]) -> Evidence:
     asked = _text(messages[start]) if start >= 0 else ""
     evidence = Evidence(understand(without_result_note(asked)))
     evidence.said_before = [
-        without_result_note(_text(message)) for message in messages[: max(start, 0)] if isinstance(message, UserMessage)
+        without_result_note(_text(message))
+        for message, following in pairwise(messages[: start + 1])
+        if isinstance(message, UserMessage) and not _is_shell(following)
     ]
     calls: dict[str, ToolCall] = {}
     for message in messages[start + 1 :]:
@@ -79,6 +82,11 @@ def _is_question(message: Message) -> bool:
         return False
     text = _text(message)
     return not ("finish" in text and "give_up" in text and without_result_note(text) == text)
+
+
+def _is_shell(message: Message) -> bool:
+    """Say whether this is the recorded command of `session.shell`, which the application ran, not the user's words."""
+    return isinstance(message, AssistantMessage) and message.api == "flue-shell"
 
 
 def _text(message: Message) -> str:

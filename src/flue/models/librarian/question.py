@@ -49,8 +49,9 @@ _GREETING = re.compile(
     r"^\W*(?:hi|hello|hey|thanks|thank you|good (?:morning|evening|day))\b[^?]{0,30}$", re.IGNORECASE
 )
 _STATEMENT = re.compile(
-    r"\b(?:my \w+(?: \w+)? (?:is|are|was)|i am|i'm|i have|i live|i like|i prefer|remember)\b", re.IGNORECASE
+    r"\b(?:my \w+(?: \w+)? (?:is|are|was)|call me|remember|i (?:live|like|prefer|work|use))\b", re.IGNORECASE
 )
+_TROUBLE = re.compile(r"\bnot\b|n't\b|\bcannot\b|\b(?:broken|error|fail\w*|lost|wrong|forg[eo]t\w*)\b", re.IGNORECASE)
 _QUESTION_START = re.compile(
     r"^\W*(?:how|what|when|where|which|who|why|can|could|do|does|did|is|are|should|will|would)\b", re.IGNORECASE
 )
@@ -153,9 +154,8 @@ def _kind(message: str, asked: str) -> Kind:
         return "greeting"
     if _ECHO.match(message.strip()):
         return "echo"
-    if _STATEMENT.search(asked) and not asked.endswith("?") and not _QUESTION_START.match(asked):
-        return "statement"
-    return "search"
+    asks = asked.endswith("?") or _QUESTION_START.match(asked) or _TROUBLE.search(asked) or _LABEL.search(message)
+    return "statement" if _STATEMENT.search(asked) and not asks else "search"
 
 
 def _keywords(text: str) -> tuple[Keyword, ...]:
