@@ -1,0 +1,97 @@
+"""Call handles: what `session.prompt(...)` and its siblings return."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Generator
+from typing import Any, Generic, TypeVar
+
+from flue.errors import AbortError, OperationTimeoutError
+from flue.ports import Clock
+
+T = TypeVar("T")
+logger = logging.getLogger("flue")
+
+
+class CallHandle(Generic[T]):
+    """A call that is already running. Await it for its value, or `abort()` it.
+
+    Cancelling the awaiter aborts the call, waits until it has put its conversation in order, and re-raises. A call
+    that fails and is never awaited is logged, never fatal.
+    """
+
+    def __init__(
+        self,
+        work: Coroutine[Any, Any, T],
+        *,
+        label: str,
+        clock: Clock,
+        running: set[CallHandle[Any]],
+        timeout: float | None = None,
+    ) -> None:
+        self.label = label
+        self._abort_error: AbortError | None = None
+        self._failure: BaseException | None = None
+        self._awaited = False
+        self._task = asyncio.create_task(work, name=label)
+        self._running = running
+        # The loop holds its tasks only weakly; this set is what keeps an un-awaited call alive.
+        running.add(self)
+        self._timer = asyncio.create_task(self._expire(clock, timeout)) if timeout is not None else None
+        self._task.add_done_callback(self._finish)
+
+    @property
+    def done(self) -> bool:
+        """Say whether the call has ended, in whatever way."""
+        return self._task.done()
+
+    def abort(self, reason: object = None) -> None:
+        """End the call: awaiting it raises `AbortError` with `reason`. Does nothing once the call has ended."""
+        self._end(AbortError(reason))
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return self._wait().__await__()
+
+    async def settle(self) -> None:
+        """Wait until the call has ended; its failure is not raised here."""
+        await asyncio.wait([self._task])
+
+    async def _wait(self) -> T:
+        self._awaited = True
+        try:
+            return await asyncio.shield(self._task)
+        except asyncio.CancelledError:
+            awaiter = asyncio.current_task()
+            if awaiter is not None and awaiter.cancelling():
+                self._end(AbortError("The awaiting task was cancelled."))
+                await self.settle()
+                raise
+            raise self._aborted() from None
+        except Exception as error:
+            if self._abort_error is None or isinstance(error, AbortError):
+                raise
+            raise self._aborted() from error
+
+    def _aborted(self) -> AbortError:
+        return self._abort_error or AbortError()
+
+    def _end(self, error: AbortError) -> None:
+        if not self._task.done() and self._abort_error is None:
+            self._abort_error = error
+            self._task.cancel()
+
+    async def _expire(self, clock: Clock, timeout: float) -> None:
+        await clock.sleep(timeout)
+        self._end(OperationTimeoutError(f"{self.label} did not finish within {timeout:g} s."))
+
+    def _finish(self, task: asyncio.Task[T]) -> None:
+        self._running.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        if not task.cancelled():
+            self._failure = task.exception()
+
+    def __del__(self) -> None:
+        if self._failure is not None and not self._awaited:
+            logger.error("%s failed and nobody awaited it: %s", self.label, self._failure, exc_info=self._failure)

@@ -1,0 +1,131 @@
+"""The context of a workflow run or an agent instance: what `run(ctx)` receives."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from flue.definitions.agent import Agent, AgentContext, merge
+from flue.definitions.profile import AgentProfile, SkillInfo
+from flue.definitions.tool import Tool
+from flue.errors import DefinitionError, UsageError
+from flue.events import Emitter, Log, Scope, Sink
+from flue.harness.harness import Harness
+from flue.harness.runtime import Runtime
+from flue.messages import Json
+
+
+class FlueContext:
+    """One run or one instance.
+
+    `id` is the run id (`workflow:<name>:<ULID>`) or the agent instance's id; `payload` the JSON the caller sent; `env`
+    the environment (keys for models are looked up here); `req` the request that started it, None outside HTTP.
+    """
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        payload: Any,
+        env: Mapping[str, Any],
+        runtime: Runtime,
+        scope: Scope,
+        sinks: Sequence[Sink] = (),
+        req: Any = None,
+    ) -> None:
+        self.id = id
+        self.payload = payload
+        self.env = env
+        self.req = req
+        self._runtime = runtime
+        self._scope = scope
+        self.emitter = Emitter(runtime.clock, sinks)
+        for registrations in runtime.registrations.chain():
+            for observer in registrations.observers:
+                self.emitter.sinks.append(lambda event, observer=observer: observer(event, self))  # type: ignore[misc]
+        self.log = ContextLog(self.emitter, scope)
+        self._harnesses: dict[str, Harness | None] = {}
+
+    async def init(
+        self,
+        agent: Agent,
+        *,
+        name: str = "default",
+        tools: Sequence[Tool] = (),
+        skills: Sequence[SkillInfo] = (),
+        subagents: Sequence[AgentProfile] = (),
+    ) -> Harness:
+        """Initialise an agent and return its harness; `tools`, `skills` and `subagents` are added to the agent's.
+
+        Raises `DefinitionError` for a wrong configuration, `ModelSetupError` for a model that cannot be used,
+        `SandboxError` when the sandbox cannot be created, `UsageError` when the name is taken in this context.
+        """
+        if not isinstance(agent, Agent):
+            raise DefinitionError(
+                f"init() takes an agent made by create_agent, got {type(agent).__name__}.",
+                hint="Write agent = create_agent(model=…) and pass that.",
+            )
+        if name in self._harnesses:
+            raise UsageError(
+                f'init() has already been called with name "{name}" in this context.',
+                code="harness_exists",
+                hint="Use the harness it returned, or pass another name.",
+            )
+        self._harnesses[name] = None
+        try:
+            config = await agent.initialize(AgentContext(self.id, self.env, self.payload))
+            added = AgentProfile(tools=tuple(tools), skills=tuple(skills), subagents=tuple(subagents))
+            config = replace(config, profile=merge(config.profile, added))
+            harness = await Harness.create(
+                id=self.id,
+                name=name,
+                config=config,
+                runtime=await self._runtime_of(config.persist),
+                variables=self.env,
+                emitter=self.emitter,
+                scope=self._scope,
+            )
+        except BaseException:
+            del self._harnesses[name]
+            raise
+        self._harnesses[name] = harness
+        return harness
+
+    async def close(self) -> None:
+        """Abort what is still running and wait until every conversation is in order."""
+        for harness in tuple(self._harnesses.values()):
+            if harness is not None:
+                await harness.close()
+
+    async def _runtime_of(self, persist: Any) -> Runtime:
+        return self._runtime if persist is None else replace(self._runtime, store=self._runtime.persist(persist))
+
+
+class ContextLog:
+    """`ctx.log`: lines of the application's own in the event log."""
+
+    def __init__(self, emitter: Emitter, scope: Scope) -> None:
+        self._emitter = emitter
+        self._scope = scope
+
+    def info(self, message: str, attributes: Json | None = None) -> None:
+        """Log what happened."""
+        self._emitter.emit(self._scope, Log, "info", message, _plain(attributes))
+
+    def warn(self, message: str, attributes: Json | None = None) -> None:
+        """Log what looks wrong."""
+        self._emitter.emit(self._scope, Log, "warn", message, _plain(attributes))
+
+    def error(self, message: str, attributes: Json | None = None) -> None:
+        """Log what went wrong; an exception under `error` is written as name, message and stack."""
+        self._emitter.emit(self._scope, Log, "error", message, _plain(attributes))
+
+
+def _plain(attributes: Json | None) -> Json | None:
+    error = (attributes or {}).get("error")
+    if not isinstance(error, BaseException):
+        return attributes
+    stack = "".join(traceback.format_exception(error))
+    return {**(attributes or {}), "error": {"name": type(error).__name__, "message": str(error), "stack": stack}}

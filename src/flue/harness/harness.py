@@ -1,0 +1,272 @@
+"""A harness: an initialised agent, its sandbox and its sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from flue.definitions.profile import AgentProfile
+from flue.definitions.tool import Tool
+from flue.errors import DefinitionError, SessionError, UsageError
+from flue.events import Emitter, Scope
+from flue.harness.call import CallHandle
+from flue.harness.env import FlueFs, SessionEnv
+from flue.harness.history import History
+from flue.harness.runtime import Runtime
+from flue.harness.sandbox import SandboxFactory
+from flue.harness.session import Session, check_text_argument
+from flue.harness.setup import SessionSetup, prepare
+from flue.harness.shell import run_shell
+from flue.harness.tools import builtin_tools
+from flue.ports import ExecResult
+
+if TYPE_CHECKING:
+    from flue.definitions.agent import AgentConfig
+
+RESERVED_PREFIX = "task:"
+
+
+class Harness:
+    """An agent at work. Its sessions share one sandbox and may run at the same time.
+
+    Get one from `ctx.init(agent)`.
+    """
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        name: str,
+        runtime: Runtime,
+        variables: Mapping[str, Any],
+        emitter: Emitter,
+        scope: Scope,
+        factory: SandboxFactory,
+        setup: SessionSetup,
+    ) -> None:
+        self.id = id
+        self.name = name
+        self.runtime = runtime
+        self.variables = variables
+        self.emitter = emitter
+        self.scope = replace(scope, harness=name)
+        self.sessions = Sessions(self)
+        self._factory = factory
+        self._setup = setup
+        self._calls: set[CallHandle[Any]] = set()
+
+    @classmethod
+    async def create(
+        cls,
+        *,
+        id: str,
+        name: str,
+        config: AgentConfig,
+        runtime: Runtime,
+        variables: Mapping[str, Any],
+        emitter: Emitter,
+        scope: Scope,
+    ) -> Harness:
+        """Create the sandbox and set the agent up in it. Raises what `FlueContext.init` says."""
+        factory = await resolve_factory(config.sandbox, runtime)
+        env = await factory.create_session_env(id=id, cwd=config.cwd)
+        if config.cwd is not None:
+            env = env.scoped(config.cwd)
+        tools = _base_tools(factory, env, config.profile)
+        setup = await prepare(config.profile, env, runtime, variables, tools)
+        return cls(
+            id=id,
+            name=name,
+            runtime=runtime,
+            variables=variables,
+            emitter=emitter,
+            scope=scope,
+            factory=factory,
+            setup=setup,
+        )
+
+    async def session(self, name: str = "default") -> Session:
+        """Return the session of that name, a new one where there is none; the same object every time."""
+        return await self.sessions.open(name)
+
+    @property
+    def fs(self) -> FlueFs:
+        """Return the sandbox's files."""
+        return self._setup.env
+
+    def shell(
+        self,
+        command: str,
+        *,
+        stdin: str | bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        timeout: float | None = None,
+    ) -> CallHandle[ExecResult]:
+        """Run a command in the sandbox; no conversation knows of it. A non-zero exit code is a result."""
+        check_text_argument(command, "shell")
+        work = run_shell(
+            self._setup.env,
+            self,
+            replace(self.scope, operation_id=f"op_{self.runtime.ids.ulid()}"),
+            command,
+            stdin=stdin,
+            variables=env,
+            cwd=cwd,
+            timeout=timeout,
+        )
+        return CallHandle(work, label="shell()", clock=self.runtime.clock, running=self._calls)
+
+    async def close(self) -> None:
+        """Abort what is running and wait until every conversation is in order."""
+        for call in tuple(self._calls):
+            call.abort("The harness was closed.")
+            await call.settle()
+        await self.sessions.close()
+
+    def session_key(self, session: str) -> str:
+        """Return the storage key of a session."""
+        return "agent-session:" + json.dumps([self.id, self.name, session], ensure_ascii=False, separators=(",", ":"))
+
+    def new_session(self, name: str, history: History) -> Session:
+        """Return a session of the agent itself over a history."""
+        return Session(name, self, self._setup, history)
+
+    async def open_child(
+        self, name: str, profile: AgentProfile, env: SessionEnv, history: History, depth: int, scope: Scope
+    ) -> Session:
+        """Return a session for a task: another profile, perhaps in another directory."""
+        tools = _base_tools(self._factory, env, profile)
+        setup = await prepare(profile, env, self.runtime, self.variables, tools)
+        return Session(name, self, setup, history, depth=depth, scope=replace(scope, harness=self.name))
+
+
+class Sessions:
+    """The sessions of a harness."""
+
+    def __init__(self, harness: Harness) -> None:
+        self._harness = harness
+        self._open: dict[str, Session] = {}
+        # Opening and deleting read the store in between; one at a time, or two callers get two sessions.
+        self._lock = asyncio.Lock()
+
+    async def open(self, name: str = "default") -> Session:
+        """Return the session, creating it where there is none."""
+        async with self._lock:
+            return await self._find(name) or await self._create(name)
+
+    async def get(self, name: str = "default") -> Session:
+        """Return an existing session. Raises `SessionError` (code `session_not_found`)."""
+        async with self._lock:
+            session = await self._find(name)
+        if session is None:
+            raise SessionError(
+                f'Session "{name}" does not exist in harness "{self._harness.name}".', code="session_not_found"
+            )
+        return session
+
+    async def create(self, name: str = "default") -> Session:
+        """Return a new session. Raises `SessionError` (code `session_exists`) when there is one of that name."""
+        async with self._lock:
+            if await self._find(name) is not None:
+                raise SessionError(
+                    f'Session "{name}" already exists in harness "{self._harness.name}".', code="session_exists"
+                )
+            return await self._create(name)
+
+    async def delete(self, name: str = "default") -> None:
+        """Delete a session and the sessions of its tasks, ending what runs there; a missing one is fine."""
+        async with self._lock:
+            session = await self._find(name)
+            if session is None:
+                return
+            await session.close(deleted=True)
+            del self._open[name]
+            await self._harness.runtime.store.delete_sessions(await self._tree(session.history))
+
+    async def close(self) -> None:
+        """Abort what is running in every session and wait until it is in order."""
+        for session in tuple(self._open.values()):
+            await session.close()
+
+    async def _find(self, name: str) -> Session | None:
+        _check_name(name)
+        if name in self._open:
+            return self._open[name]
+        runtime = self._harness.runtime
+        history = await History.load(self._harness.session_key(name), runtime.store, runtime.clock, runtime.ids)
+        return None if history is None else self._keep(name, history)
+
+    async def _create(self, name: str) -> Session:
+        runtime = self._harness.runtime
+        history = History(self._harness.session_key(name), runtime.store, runtime.clock, runtime.ids)
+        await history.durable()
+        return self._keep(name, history)
+
+    def _keep(self, name: str, history: History) -> Session:
+        session = self._open[name] = self._harness.new_session(name, history)
+        return session
+
+    async def _tree(self, history: History) -> list[str]:
+        runtime = self._harness.runtime
+        keys = [history.key]
+        for task in history.metadata.get("taskSessions", []):
+            child = await History.load(task["storageKey"], runtime.store, runtime.clock, runtime.ids)
+            keys += await self._tree(child) if child else [task["storageKey"]]
+        return keys
+
+
+async def resolve_factory(choice: Any, runtime: Runtime) -> SandboxFactory:
+    """Return the factory for an agent's `sandbox`. Raises `DefinitionError` when a function returns something else."""
+    if choice is None:
+        return runtime.sandbox
+    if hasattr(choice, "create_session_env"):
+        return choice  # type: ignore[no-any-return]
+    return _FunctionFactory(choice)
+
+
+class _FunctionFactory:
+    """A function that returns a sandbox, or a session environment, in the place of a factory."""
+
+    def __init__(self, function: Any) -> None:
+        self._function = function
+
+    async def create_session_env(self, *, id: str, cwd: str | None = None) -> SessionEnv:
+        value = self._function()
+        if asyncio.iscoroutine(value) or asyncio.isfuture(value):
+            value = await value
+        if isinstance(value, SessionEnv):
+            return value
+        if hasattr(value, "create_session_env"):
+            env: SessionEnv = await value.create_session_env(id=id, cwd=cwd)
+            return env
+        if hasattr(value, "exec") and hasattr(value, "read_file"):
+            return SessionEnv(value, cwd or getattr(value, "default_cwd", "/workspace"))
+        raise DefinitionError(
+            f"The agent's sandbox function returned {type(value).__name__}.",
+            hint="Return a SessionEnv, a sandbox or a sandbox factory.",
+        )
+
+
+def _base_tools(factory: SandboxFactory, env: SessionEnv, profile: AgentProfile) -> Sequence[Tool]:
+    make = getattr(factory, "tools", None)
+    if make is None:
+        return builtin_tools(env)
+    tools: tuple[Tool, ...] = tuple(make(env, profile.subagents))
+    names = [tool.name for tool in tools]
+    if "task" in names or len(set(names)) < len(names):
+        raise DefinitionError(
+            f"The sandbox's tools are {', '.join(names)}: names must differ, and none may be task.",
+            code="duplicate_tool",
+        )
+    return tools
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not name.strip():
+        raise UsageError(f"A session needs a name, got {name!r}.", code="invalid_session_name")
+    if name.startswith(RESERVED_PREFIX):
+        raise UsageError(f'The session name "{name}" is reserved for tasks.', code="invalid_session_name")

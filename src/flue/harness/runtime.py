@@ -1,0 +1,28 @@
+"""The runtime: the ports that one process, or one Worker, puts together for its harnesses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from flue.harness.retry import Retry
+from flue.harness.sandbox import SandboxFactory
+from flue.ports import Clock, Ids, ModelSource, SessionStore, Store
+from flue.registrations import Registrations
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """Everything a context needs from its host.
+
+    `sandbox` is what agents without one of their own get; `persist` makes a store of an agent's own session store.
+    """
+
+    models: ModelSource
+    store: Store
+    clock: Clock
+    ids: Ids
+    sandbox: SandboxFactory
+    persist: Callable[[SessionStore], Store]
+    registrations: Registrations
+    retry: Retry = field(default_factory=Retry)

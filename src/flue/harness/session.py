@@ -1,0 +1,316 @@
+"""A session: one conversation, one operation at a time, in the order the calls were made."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
+
+from flue.definitions.profile import ModelChoice
+from flue.definitions.tool import Tool
+from flue.errors import SessionError, UsageError
+from flue.events import ErrorInfo, Idle, Operation, OperationKind, OperationStart, Scope
+from flue.harness.call import CallHandle
+from flue.harness.env import FlueFs
+from flue.harness.history import History, Source
+from flue.harness.prompting import CallOptions, run_prompt
+from flue.harness.responses import PromptResponse, ResultResponse
+from flue.harness.results import ResultType
+from flue.harness.setup import SessionSetup, check_custom_tools
+from flue.harness.shell import run_shell
+from flue.harness.tasks import run_task
+from flue.harness.turns import ToolSet
+from flue.messages import ImageContent, ThinkingLevel
+from flue.ports import ExecResult
+
+if TYPE_CHECKING:
+    from flue.harness.harness import Harness
+
+T = TypeVar("T")
+Busy = Literal["queue", "reject"]
+
+
+class PromptKeywords(TypedDict, total=False):
+    """Keyword arguments of `prompt`."""
+
+    model: ModelChoice | None
+    thinking_level: ThinkingLevel | None
+    tools: Sequence[Tool]
+    images: Sequence[ImageContent]
+    timeout: float | None
+    busy: Busy
+
+
+class TaskKeywords(PromptKeywords, total=False):
+    """Keyword arguments of `task`."""
+
+    agent: str | None
+    cwd: str | None
+
+
+@dataclass(slots=True)
+class _Running:
+    """An operation under way, as code that runs inside it sees it."""
+
+    session: Session
+    active: bool = True
+
+
+_inside: ContextVar[tuple[_Running, ...]] = ContextVar("flue_operations", default=())
+
+
+class Session:
+    """A conversation that remembers. Get one from `harness.session(name)`.
+
+    Calls start at once and return a `CallHandle`; a second call waits for the first (`busy="reject"` raises instead).
+    What a settled call added to the conversation survives a crash. Inside a call, an answer is on disk before the
+    tools it calls run.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        harness: Harness,
+        setup: SessionSetup,
+        history: History,
+        *,
+        depth: int = 0,
+        scope: Scope | None = None,
+    ) -> None:
+        self.name = name
+        self.harness = harness
+        self.setup = setup
+        self.history = history
+        self.depth = depth
+        self._scope: Scope = replace(scope or harness.scope, session=name)
+        self._lock = asyncio.Lock()
+        self._calls: set[CallHandle[Any]] = set()
+        self._deleted = False
+        self._tool_set: tuple[tuple[Tool, ...], ToolSet] | None = None
+
+    @property
+    def fs(self) -> FlueFs:
+        """Return the sandbox's files; what is done there does not enter the conversation."""
+        return self.setup.env
+
+    # ----------------------------------------------------------------------------------------------- calls
+
+    @overload
+    def prompt(self, text: str, **options: Unpack[PromptKeywords]) -> CallHandle[PromptResponse]: ...
+    @overload
+    def prompt(
+        self, text: str, *, result: type[T], **options: Unpack[PromptKeywords]
+    ) -> CallHandle[ResultResponse[T]]: ...
+    @overload
+    def prompt(
+        self, text: str, *, result: object, **options: Unpack[PromptKeywords]
+    ) -> CallHandle[ResultResponse[Any]]: ...
+    def prompt(
+        self,
+        text: str,
+        *,
+        result: object = None,
+        model: ModelChoice | None = None,
+        thinking_level: ThinkingLevel | None = None,
+        tools: Sequence[Tool] = (),
+        images: Sequence[ImageContent] = (),
+        timeout: float | None = None,
+        busy: Busy = "queue",
+    ) -> CallHandle[Any]:
+        """Send a message and return the model's answer, after all the tool calls it made.
+
+        With `result` (a pydantic model, dataclass, TypedDict, `Literal`, `list[int]`, …, or a JSON Schema) the answer
+        has `.data` of that type, otherwise `.text`. `timeout` is in seconds.
+
+        Awaiting raises `OperationError` when the provider fails after retries, `ResultUnavailableError` when the model
+        gives up or never hands in a result, `AbortError` when aborted, `OperationTimeoutError` at the timeout.
+        """
+        check_text_argument(text, "prompt")
+        options = self._options(model, thinking_level, tools, images)
+        wanted = None if result is None else ResultType(result)
+        return self.start_prompt(text, wanted, options, "prompt", timeout=timeout, busy=busy)
+
+    def shell(
+        self,
+        command: str,
+        *,
+        stdin: str | bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        timeout: float | None = None,
+        busy: Busy = "queue",
+    ) -> CallHandle[ExecResult]:
+        """Run a command in the sandbox and let the conversation know of it, with the values of `env` left out.
+
+        A non-zero exit code is a result. With `timeout` (seconds) a command that takes longer has exit code 124.
+        Awaiting raises `SandboxError` when the sandbox itself fails.
+        """
+        check_text_argument(command, "shell")
+
+        async def body(scope: Scope) -> ExecResult:
+            return await run_shell(
+                self.setup.env,
+                self.harness,
+                scope,
+                command,
+                stdin=stdin,
+                variables=env,
+                cwd=cwd,
+                timeout=timeout,
+                record_in=self.history,
+            )
+
+        return self._start("shell", body, busy=busy)
+
+    @overload
+    def task(self, text: str, **options: Unpack[TaskKeywords]) -> CallHandle[PromptResponse]: ...
+    @overload
+    def task(
+        self, text: str, *, result: type[T], **options: Unpack[TaskKeywords]
+    ) -> CallHandle[ResultResponse[T]]: ...
+    @overload
+    def task(
+        self, text: str, *, result: object, **options: Unpack[TaskKeywords]
+    ) -> CallHandle[ResultResponse[Any]]: ...
+    def task(
+        self,
+        text: str,
+        *,
+        agent: str | None = None,
+        cwd: str | None = None,
+        result: object = None,
+        model: ModelChoice | None = None,
+        thinking_level: ThinkingLevel | None = None,
+        tools: Sequence[Tool] = (),
+        images: Sequence[ImageContent] = (),
+        timeout: float | None = None,
+        busy: Busy = "queue",
+    ) -> CallHandle[Any]:
+        """Give work to a child session with a conversation of its own and the same files; return its answer.
+
+        `agent` names a declared subagent; without it the child is like this session. `cwd` moves it to another
+        directory. The child's usage is its own. Raises like `prompt`, and `DefinitionError` for an unknown subagent.
+        """
+        check_text_argument(text, "task")
+        options = self._options(model, thinking_level, tools, images)
+        wanted = None if result is None else ResultType(result)
+        return self._start(
+            "task",
+            lambda scope: run_task(self, scope, text, agent=agent, cwd=cwd, wanted=wanted, options=options),
+            timeout=timeout,
+            busy=busy,
+        )
+
+    async def delete(self) -> None:
+        """Abort what is running and delete the conversation, with those of its tasks. The files stay."""
+        await self.harness.sessions.delete(self.name)
+
+    # ------------------------------------------------------------------------------------ inside the harness
+
+    def start_prompt(
+        self,
+        text: str,
+        wanted: ResultType | None,
+        options: CallOptions,
+        source: Source,
+        *,
+        timeout: float | None = None,
+        busy: Busy = "queue",
+    ) -> CallHandle[PromptResponse | ResultResponse[Any]]:
+        """Start a prompt whose arguments are checked; `source` says who asks."""
+        return self._start(
+            "prompt",
+            lambda scope: run_prompt(self, scope, text, wanted, options, source),
+            timeout=timeout,
+            busy=busy,
+        )
+
+    def tool_set(self, tools: tuple[Tool, ...]) -> ToolSet:
+        """Return the tools as one object call after call, so that adapters encode them once."""
+        if self._tool_set is None or self._tool_set[0] != tools:
+            self._tool_set = (tools, ToolSet(tools))
+        return self._tool_set[1]
+
+    async def close(self, *, deleted: bool = False) -> None:
+        """Abort what is running and wait until the conversation is in order."""
+        self._deleted = self._deleted or deleted
+        calls = tuple(self._calls)
+        for call in calls:
+            call.abort("The session was closed.")
+        for call in calls:
+            await call.settle()
+
+    def _options(
+        self,
+        model: ModelChoice | None,
+        thinking_level: ThinkingLevel | None,
+        tools: Sequence[Tool],
+        images: Sequence[ImageContent],
+    ) -> CallOptions:
+        if tools:
+            check_custom_tools((*self.setup.profile.tools, *tools), self.setup)
+        return CallOptions(model, thinking_level, tuple(tools), tuple(images))
+
+    def _start(
+        self,
+        kind: OperationKind,
+        body: Callable[[Scope], Awaitable[T]],
+        *,
+        timeout: float | None = None,
+        busy: Busy = "queue",
+    ) -> CallHandle[T]:
+        self._check_open()
+        waits_for_itself = any(running.session is self and running.active for running in _inside.get())
+        if waits_for_itself or (busy == "reject" and self._calls):
+            raise SessionError(
+                f'Session "{self.name}" is already running an operation.',
+                code="session_busy",
+                hint="Await it first, or start another session for a parallel conversation.",
+            )
+        if timeout is not None and not timeout > 0:
+            raise UsageError(f"timeout must be a positive number of seconds, got {timeout!r}.", code="invalid_timeout")
+        clock = self.harness.runtime.clock
+        return CallHandle(
+            self._operate(kind, body), label=f"{kind}()", clock=clock, running=self._calls, timeout=timeout
+        )
+
+    async def _operate(self, kind: OperationKind, body: Callable[[Scope], Awaitable[T]]) -> T:
+        """Wait for the session's turn, run `body`, and see to it that the history is on disk."""
+        emitter, runtime = self.harness.emitter, self.harness.runtime
+        async with self._lock:
+            self._check_open()
+            running = _Running(self)
+            _inside.set((*_inside.get(), running))
+            scope = replace(self._scope, operation_id=f"op_{runtime.ids.ulid()}")
+            mark, started = len(self.history.entries), runtime.clock.monotonic()
+            emitter.emit(scope, OperationStart, kind)
+            error: BaseException | None = None
+            value: T | None = None
+            try:
+                value = await body(scope)
+                await self.history.durable()
+                return value
+            except BaseException as raised:
+                error = raised
+                # Aborted or failed: the caller hears of that, whatever becomes of this write; the next call repeats it.
+                self.history.write()
+                raise
+            finally:
+                running.active = False
+                milliseconds = round((runtime.clock.monotonic() - started) * 1000)
+                info = None if error is None else ErrorInfo.of(error)
+                usage = self.history.usage_since(mark)
+                emitter.emit(scope, Operation, kind, milliseconds, error is not None, info, value, usage)
+                emitter.emit(scope, Idle)
+
+    def _check_open(self) -> None:
+        if self._deleted:
+            raise SessionError(f'Session "{self.name}" has been deleted.', code="session_deleted")
+
+
+def check_text_argument(text: object, call: str) -> None:
+    """Raise `UsageError` unless `text` is text that is not blank."""
+    if not isinstance(text, str) or not text.strip():
+        raise UsageError(f"{call}() needs text that is not empty, got {text!r}.", code="invalid_text")

@@ -1,0 +1,306 @@
+"""The turn loop: ask the model, run the tools it calls, give it their results, until it is done.
+
+    add the user's message
+    repeat:
+        ask the model                      (retried on transient failures)
+        record its answer
+        if it called no tools: stop
+        wait until the answer is on disk   (a tool is an outside effect)
+        run its tool calls in parallel
+        record their results, in call order
+        if every result says `terminate`: stop
+
+Aborting cancels the task that runs this loop. Whatever was under way is recorded first: a partial answer as aborted,
+every unfinished tool call with an error result, so that the conversation is always one a model can continue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from itertools import count
+
+from flue.definitions.tool import Tool, ToolContext, ToolResult
+from flue.errors import ProviderError
+from flue.events import (
+    AgentEnd,
+    AgentStart,
+    Emitter,
+    Log,
+    MessageEnd,
+    MessageStart,
+    MessageUpdate,
+    Scope,
+    TextDelta,
+    ThinkingDelta,
+    ThinkingEnd,
+    ThinkingStart,
+    ToolCallEnd,
+    ToolExecutionEnd,
+    ToolExecutionStart,
+    ToolStart,
+    Turn,
+    TurnEnd,
+    TurnRequest,
+    TurnStart,
+)
+from flue.harness.answer import PartialAnswer
+from flue.harness.arguments import ArgumentsError, check_arguments
+from flue.harness.history import History, Source
+from flue.harness.retry import Retry
+from flue.harness.tool_values import to_result
+from flue.messages import (
+    AssistantMessage,
+    Message,
+    ThinkingContent,
+    ThinkingLevel,
+    ToolCall,
+    ToolResultMessage,
+    ToolSpecs,
+    UserMessage,
+)
+from flue.ports import Clock, Delta, Ids, Model, ModelRequest
+
+ABORTED = "Operation aborted"
+CUT_OFF = (
+    "This call was not run: the answer reached its length limit while the call was being written, so its arguments "
+    "may be incomplete. Call the tool again with shorter arguments."
+)
+
+
+class ToolSet:
+    """The tools of one call: by name for the loop, as specs for the model."""
+
+    __slots__ = ("by_name", "specs")
+
+    def __init__(self, tools: Sequence[Tool]) -> None:
+        self.by_name: Mapping[str, Tool] = {tool.name: tool for tool in tools}
+        self.specs = ToolSpecs([tool.spec for tool in tools])
+
+
+@dataclass(slots=True, kw_only=True)
+class TurnLoop:
+    """One run of the loop over one session's history."""
+
+    model: Model
+    system: str
+    tools: ToolSet
+    thinking: ThinkingLevel
+    affinity: str
+    history: History
+    tool_context: Callable[[str], ToolContext]
+    emitter: Emitter
+    scope: Scope
+    clock: Clock
+    ids: Ids
+    retry: Retry
+    failure: ProviderError | None = None
+    """Why the last answer has stop reason `error`."""
+
+    async def run(self, message: UserMessage, source: Source) -> AssistantMessage:
+        """Add the message, run turns until the model is done, and return its last answer.
+
+        A provider's failure is not raised: it is the answer, with stop reason `error`. Raises `DurabilityError` when
+        the history cannot be written before a tool runs.
+        """
+        first = len(self.history.transcript)
+        incoming: UserMessage | None = message
+        self._emit(AgentStart)
+        try:
+            while True:
+                answer, done = await self._turn(incoming, source)
+                if done:
+                    return answer
+                incoming = None
+        finally:
+            if self.emitter.active:
+                self._emit(AgentEnd, tuple(self.history.transcript.messages[first:]))
+
+    async def _turn(self, incoming: UserMessage | None, source: Source) -> tuple[AssistantMessage, bool]:
+        session_scope = self.scope
+        started = self.clock.monotonic()
+        self.scope = replace(session_scope, turn_id=f"turn_{self.ids.ulid()}")
+        try:
+            self._emit(TurnStart, "agent")
+            if incoming is not None:
+                self._record(incoming, source)
+                self.history.write()
+            answer = await self._ask()
+            results, terminate = await self._act(answer)
+            self._emit(TurnEnd, "agent", answer, results)
+        finally:
+            turn_scope, self.scope = self.scope, session_scope
+        info = self.model.info
+        failed = answer.stop_reason in ("error", "aborted")
+        self.emitter.emit(
+            turn_scope,
+            Turn,
+            "agent",
+            round((self.clock.monotonic() - started) * 1000),
+            info.id,
+            info.provider,
+            info.api,
+            answer,
+            failed,
+            answer.error_message,
+        )
+        return answer, failed or terminate or not results
+
+    # ------------------------------------------------------------------------------------------- the model
+
+    async def _ask(self) -> AssistantMessage:
+        """Return the model's answer, already recorded."""
+        info = self.model.info
+        request = ModelRequest(
+            self.system, self.history.transcript, self.tools.specs, self.thinking, affinity=self.affinity
+        )
+        length = len(self.history.transcript)
+        self._emit(
+            TurnRequest,
+            "agent",
+            info.id,
+            info.provider,
+            info.api,
+            self.system,
+            self.history.transcript,
+            length,
+            self.tools.specs,
+            self.thinking if info.reasoning else None,
+        )
+        for attempt in count(1):
+            partial = PartialAnswer(info, self.clock.now_ms())
+            self._emit(MessageStart, partial.message())
+            try:
+                answer = await self._stream(request, partial)
+                break
+            except asyncio.CancelledError:
+                self._finish_answer(partial.message("aborted", ABORTED))
+                raise
+            except ProviderError as error:
+                delay = self.retry.delay(error, attempt)
+                if delay is None:
+                    answer = partial.message("error", str(error))
+                    self.failure = error
+                    break
+                self._emit(MessageEnd, partial.message("error", str(error)))
+                self._emit(Log, "warn", f"Model request failed, trying again in {delay:g} s: {error}")
+            await self.clock.sleep(delay)
+        self._finish_answer(answer)
+        return answer
+
+    async def _stream(self, request: ModelRequest, partial: PartialAnswer) -> AssistantMessage:
+        answer: AssistantMessage | None = None
+        async with aclosing(self.model.stream(request)) as stream:  # type: ignore[type-var]
+            async for item in stream:
+                if type(item) is Delta:
+                    partial.add(item)
+                    if self.emitter.active:
+                        self._emit_delta(item, partial)
+                else:
+                    answer = item
+        if answer is None:
+            raise ProviderError(
+                f"{self.model.info.specifier} ended its stream without an answer.", code="stream_cut", retryable=True
+            )
+        return answer
+
+    def _finish_answer(self, answer: AssistantMessage) -> None:
+        self.history.append(answer)
+        self._emit(MessageEnd, answer)
+
+    def _emit_delta(self, delta: Delta, partial: PartialAnswer) -> None:
+        self._emit(MessageUpdate, delta, partial.message)
+        match delta.type:
+            case "text_delta":
+                self._emit(TextDelta, delta.delta)
+            case "thinking_start":
+                self._emit(ThinkingStart)
+            case "thinking_delta":
+                self._emit(ThinkingDelta, delta.delta)
+            case "thinking_end":
+                self._emit(ThinkingEnd, delta.content.thinking if isinstance(delta.content, ThinkingContent) else "")
+
+    # ------------------------------------------------------------------------------------------- the tools
+
+    async def _act(self, answer: AssistantMessage) -> tuple[tuple[ToolResultMessage, ...], bool]:
+        """Run the tool calls of an answer; return their results, recorded, and whether all of them terminate."""
+        calls = answer.tool_calls
+        if not calls or answer.stop_reason in ("error", "aborted"):
+            return (), False
+        results: list[ToolResult | None] = [None] * len(calls)
+        try:
+            await self.history.durable()
+            await self._run_calls(calls, results, cut_off=answer.stop_reason == "length")
+        finally:
+            # Also on the way out of an abort: a call without a result is one that no provider accepts.
+            messages = tuple(
+                self._record_result(call, result or ToolResult.from_text(ABORTED, is_error=True))
+                for call, result in zip(calls, results, strict=True)
+            )
+        self.history.write()
+        return messages, all(result is not None and result.terminate for result in results)
+
+    async def _run_calls(
+        self, calls: Sequence[ToolCall], results: list[ToolResult | None], *, cut_off: bool
+    ) -> None:
+        if cut_off:
+            results[:] = [ToolResult.from_text(CUT_OFF, is_error=True)] * len(calls)
+        elif len(calls) == 1:
+            results[0] = await self._run_call(calls[0])
+        else:
+            async with asyncio.TaskGroup() as group:
+                for position, call in enumerate(calls):
+                    group.create_task(self._run_into(results, position, call))
+
+    async def _run_into(self, results: list[ToolResult | None], position: int, call: ToolCall) -> None:
+        results[position] = await self._run_call(call)
+
+    async def _run_call(self, call: ToolCall) -> ToolResult:
+        started = self.clock.monotonic()
+        self._emit(ToolExecutionStart, call.name, call.id, call.arguments)
+        self._emit(ToolStart, call.name, call.id, call.arguments)
+        result = ToolResult.from_text(ABORTED, is_error=True)
+        try:
+            result = await self._result_of(call)
+        finally:
+            milliseconds = round((self.clock.monotonic() - started) * 1000)
+            self._emit(ToolExecutionEnd, call.name, call.id, result, result.is_error)
+            self._emit(ToolCallEnd, call.name, call.id, result.is_error, result, milliseconds)
+        return result
+
+    async def _result_of(self, call: ToolCall) -> ToolResult:
+        tool = self.tools.by_name.get(call.name)
+        if tool is None:
+            return ToolResult.from_text(f"Tool {call.name} not found", is_error=True)
+        try:
+            arguments = check_arguments(tool.name, tool.parameters, call.arguments)
+            return to_result(await tool.run(arguments, self.tool_context(call.id)))
+        except ArgumentsError as error:
+            return ToolResult.from_text(str(error), is_error=True)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return ToolResult.from_text(f"The tool {call.name} was cancelled.", is_error=True)
+        except Exception as error:
+            return ToolResult.from_text(str(error) or type(error).__name__, {}, is_error=True)
+
+    # ------------------------------------------------------------------------------------------- recording
+
+    def _record(self, message: Message, source: Source | None = None) -> None:
+        self.history.append(message, source)
+        self._emit(MessageStart, message)
+        self._emit(MessageEnd, message)
+
+    def _record_result(self, call: ToolCall, result: ToolResult) -> ToolResultMessage:
+        message = ToolResultMessage(
+            call.id, call.name, result.content, result.details, result.is_error, self.clock.now_ms()
+        )
+        self._record(message)
+        return message
+
+    def _emit(self, kind: Callable[..., object], *values: object) -> None:
+        self.emitter.emit(self.scope, kind, *values)  # type: ignore[arg-type]
+

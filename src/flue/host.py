@@ -1,0 +1,150 @@
+"""The host: the default ports of a Python process put together, and `open_context` to work with them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from os import PathLike
+from typing import Any
+
+from flue.errors import UsageError
+from flue.events import Event, Scope
+from flue.harness.context import FlueContext
+from flue.harness.retry import Retry
+from flue.harness.runtime import Runtime
+from flue.harness.sandbox import SandboxFactory
+from flue.ports import Clock, Ids, ModelSource, SessionStore, Store
+from flue.registrations import PROCESS, Registrations, using_registrations
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+class SystemClock:
+    """The machine's time."""
+
+    def now_ms(self) -> int:
+        """Return milliseconds since the epoch."""
+        return time.time_ns() // 1_000_000
+
+    def monotonic(self) -> float:
+        """Return seconds that never go back."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
+
+
+class SystemIds:
+    """Random identifiers. ULIDs sort by the millisecond they were made in (github.com/ulid/spec)."""
+
+    def ulid(self) -> str:
+        """Return a 26-character ULID."""
+        number = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+        return "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+    def uuid(self) -> str:
+        """Return a random UUID."""
+        return str(uuid.uuid4())
+
+    def entry(self) -> str:
+        """Return 8 hexadecimal digits."""
+        return secrets.token_hex(4)
+
+
+@asynccontextmanager
+async def open_context(
+    *,
+    id: str | None = None,
+    payload: Any = None,
+    env: Mapping[str, Any] | None = None,
+    store: Store | str | PathLike[str] | None = None,
+    on_event: Callable[[Event], None] | None = None,
+    workflow: str | None = None,
+    registrations: Registrations | None = None,
+    models: ModelSource | None = None,
+    sandbox: SandboxFactory | None = None,
+    clock: Clock | None = None,
+    ids: Ids | None = None,
+    retry: Retry | None = None,
+) -> AsyncIterator[FlueContext]:
+    """Open a context in this process: what a workflow's `run(ctx)` receives, and the way to use agents in a script.
+
+    `id` names the instance whose conversations continue (default: a new one); `store` is a path for a SQLite file that
+    keeps them (default: they are kept in memory and end with the block), or a `Store`. `env` is where API keys are
+    looked up (default: the process's environment). `on_event` is called with every event. With `workflow` the context
+    is that of a run of the workflow, and `id` defaults to a new run id.
+
+    When the block ends, what still runs is aborted and every conversation is put in order. What this function opened
+    (transport, store) is closed; what it was given stays open.
+    """
+    ids = ids or SystemIds()
+    registrations = registrations or PROCESS
+    async with AsyncExitStack() as stack:
+        runtime = Runtime(
+            models=models or await _default_models(stack),
+            store=await _open_store(store, stack),
+            clock=clock or SystemClock(),
+            ids=ids,
+            sandbox=sandbox or _default_sandbox(),
+            persist=_persist,
+            registrations=registrations,
+            retry=retry or Retry(),
+        )
+        if id is None:
+            id = f"workflow:{workflow}:{ids.ulid()}" if workflow else ids.uuid()
+        elif not id.strip():
+            raise UsageError("A context's id must not be empty.", code="invalid_id")
+        stack.enter_context(using_registrations(registrations))
+        context = FlueContext(
+            id=id,
+            payload=payload,
+            env=os.environ if env is None else env,
+            runtime=runtime,
+            scope=Scope(run_id=id) if workflow else Scope(instance_id=id),
+            sinks=() if on_event is None else (on_event,),
+        )
+        stack.push_async_callback(context.close)
+        yield context
+
+
+async def _default_models(stack: AsyncExitStack) -> ModelSource:
+    from flue.models.http import Httpx2Transport
+    from flue.models.source import Models
+
+    transport = Httpx2Transport()
+    stack.push_async_callback(transport.aclose)
+    return Models(transport)
+
+
+async def _open_store(store: Store | str | PathLike[str] | None, stack: AsyncExitStack) -> Store:
+    if store is not None and not isinstance(store, str | PathLike):
+        return store
+    opened: Store
+    if store is None:
+        from flue.stores.memory import MemoryStore
+
+        opened = MemoryStore()
+    else:
+        from flue.stores.sqlite import SqliteStore
+
+        opened = SqliteStore(store)
+    stack.push_async_callback(opened.aclose)
+    return opened
+
+
+def _default_sandbox() -> SandboxFactory:
+    from flue.sandboxes import virtual
+
+    return virtual()
+
+
+def _persist(session_store: SessionStore) -> Store:
+    from flue.stores.persist import PersistStore
+
+    return PersistStore(session_store)
