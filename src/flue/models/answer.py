@@ -75,7 +75,12 @@ class Answer:
         self.input = self.output = self.cache_read = self.cache_write = 0
 
     def begin(self, kind: BlockKind, id: str = "", name: str = "") -> Block:
-        """Open a block and make it the current one. A tool call needs its id and name."""
+        """Open a block and make it the current one, ending text or thinking before it.
+
+        A tool call needs its id and name; calls may overlap, so they end when their protocol says so.
+        """
+        if self.current is not None and self.current.kind != "toolcall":
+            self.end(self.current)
         block = self.current = Block(kind, len(self.blocks), id, name)
         self.blocks.append(block)
         content = ToolCall(id, name, {}) if kind == "toolcall" else None
@@ -83,15 +88,13 @@ class Answer:
         return block
 
     def flowing(self, kind: BlockKind) -> Block:
-        """Return the current block when it is of this kind, else end it and open one that is.
+        """Return the current block when it is of this kind and open, else open a new one.
 
         For protocols that do not mark where a block begins or ends.
         """
         current = self.current
-        if current is not None and current.open:
-            if current.kind == kind:
-                return current
-            self.end(current)
+        if current is not None and current.open and current.kind == kind:
+            return current
         return self.begin(kind)
 
     def add(self, block: Block, piece: str) -> None:

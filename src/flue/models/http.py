@@ -1,0 +1,120 @@
+"""`HttpTransport` over httpx2: the way to model providers outside a Worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
+
+from flue.errors import ProviderError
+
+if TYPE_CHECKING:
+    import httpx2
+
+CONNECT_TIMEOUT = 30.0  # seconds; also for sending
+KEEPALIVE = 64  # idle connections kept for reuse
+KEEPALIVE_EXPIRY = 30.0  # seconds; below what hosts and load balancers close themselves
+
+
+class Httpx2Transport:
+    """Sends requests with httpx2; connections are pooled per running event loop.
+
+    Proxies and certificates come from the environment as usual (`HTTPS_PROXY`, `SSL_CERT_FILE`). Redirects are not
+    followed: they would carry the API key elsewhere.
+    """
+
+    def __init__(self) -> None:
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx2.AsyncClient] = WeakKeyDictionary()
+
+    async def send(
+        self, method: str, url: str, *, headers: Mapping[str, str], content: bytes, read_timeout: float | None
+    ) -> Httpx2Response:
+        """Send a request and return once the response headers are there.
+
+        Raises `ProviderError`: retryable (code `provider_unreachable`) when there was no connection or no answer,
+        not retryable (code `invalid_url`) when the address cannot be used.
+        """
+        import httpx2
+
+        client = self._client()
+        try:
+            timeout = httpx2.Timeout(CONNECT_TIMEOUT, read=read_timeout, pool=None)
+            request = client.build_request(method, url, headers=dict(headers), content=content, timeout=timeout)
+            return Httpx2Response(await client.send(request, stream=True), url)
+        except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
+            raise ProviderError(f"The address {_host(url)!r} cannot be used: {error}", code="invalid_url") from error
+        except httpx2.TransportError as error:
+            raise _unreachable(url, error) from error
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop."""
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose()
+
+    def _client(self) -> httpx2.AsyncClient:
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            import httpx2
+
+            limits = httpx2.Limits(
+                max_connections=None, max_keepalive_connections=KEEPALIVE, keepalive_expiry=KEEPALIVE_EXPIRY
+            )
+            client = self._clients[loop] = httpx2.AsyncClient(follow_redirects=False, limits=limits)
+        return client
+
+
+class Httpx2Response:
+    """A response whose body is still to be read."""
+
+    def __init__(self, response: httpx2.Response, url: str) -> None:
+        self._response = response
+        self._url = url
+        self.status: int = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+
+    async def aiter_bytes(self) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives. Raises a retryable `ProviderError` when the connection breaks."""
+        import httpx2
+
+        # An event stream is rarely compressed; then the raw bytes spare httpx2's decoding layer, per chunk.
+        response = self._response
+        chunks = response.aiter_bytes() if "content-encoding" in self.headers else response.aiter_raw()
+        try:
+            async for chunk in chunks:
+                yield chunk
+        except (httpx2.TransportError, httpx2.DecodingError) as error:
+            raise _unreachable(self._url, error) from error
+
+    async def aread(self) -> bytes:
+        """Return the rest of the body."""
+        return b"".join([chunk async for chunk in self.aiter_bytes()])
+
+    async def aclose(self) -> None:
+        """Drop the connection, or give it back when the body was read to its end."""
+        await self._response.aclose()
+
+
+def _host(url: str) -> str:
+    """Return scheme and host only: paths and queries may hold secrets."""
+    try:
+        parts = urlsplit(url)
+        return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+    except ValueError:
+        return "(unreadable)"
+
+
+def _unreachable(url: str, error: Exception) -> ProviderError:
+    import httpx2
+
+    reason = str(error) or type(error).__name__
+    if isinstance(error, httpx2.ReadTimeout):
+        what = "kept silent for too long"
+    elif isinstance(error, httpx2.ConnectTimeout | httpx2.ConnectError):
+        what = f"cannot be reached: {reason}"
+    else:
+        what = f"broke the connection: {reason}"
+    return ProviderError(f"{_host(url)} {what}.", status=None, retryable=True, code="provider_unreachable")

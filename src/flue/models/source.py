@@ -1,0 +1,167 @@
+"""From a specifier to a model.
+
+"anthropic/claude-sonnet-4-6" → registered provider? → in-process model? → catalogue → local server → error
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+from flue.errors import ModelSetupError
+from flue.models.catalog import find_model, main_endpoint, model_ids, provider_ids
+from flue.models.compat import compat_for
+from flue.models.keys import fill_base_url, key_from_env, missing_key
+from flue.models.providers import APIS, LOCAL_SERVERS, ProviderOverride, RegisteredModels, RegisteredProvider
+from flue.ports import HttpTransport, Model, ModelInfo
+from flue.registrations import current_registrations
+
+EXAMPLE = "anthropic/claude-sonnet-4-6"
+DEMO = "demo/librarian"
+# Providers that the specification's catalogue has and whose protocols are not spoken here.
+BRIDGED = frozenset({"amazon-bedrock", "google-vertex", "mistral", "openai-codex"})
+
+
+class Models:
+    """The models reachable over one transport. Model objects are kept and shared: they hold no conversation."""
+
+    def __init__(self, transport: HttpTransport) -> None:
+        self._transport = transport
+        self._models: dict[Any, Model] = {}
+
+    def resolve(self, specifier: str, env: Mapping[str, Any]) -> Model:
+        """Return the model for `provider/model-id`; `env` is where keys and addresses are looked up.
+
+        Raises `ModelSetupError` with code `invalid_model_specifier`, `unknown_provider`, `unknown_model`,
+        `missing_api_key` or `missing_provider_setting`.
+        """
+        provider, model_id = split_specifier(specifier)
+        registered = _registered(provider)
+        if isinstance(registered, RegisteredModels):
+            return registered.factory(model_id, env)
+        if registered is None and specifier == DEMO:
+            return self._demo()
+        override = _override(provider)
+        if registered is not None:
+            return self._registered_model(registered, model_id, override, env)
+        return self._known_model(provider, model_id, override, env)
+
+    def _registered_model(
+        self, registered: RegisteredProvider, model_id: str, override: ProviderOverride, env: Mapping[str, Any]
+    ) -> Model:
+        facts = registered.models.get(model_id, registered.default)
+        base_url = fill_base_url(override.base_url or registered.base_url, registered.id, env)
+        key = override.api_key or registered.api_key or key_from_env(registered.id, env)
+        info = facts.info(registered.id, model_id, registered.api)
+        headers = {**registered.headers, **override.headers}
+        return self._wire_model(info, base_url, key, headers, {**facts.flags, **override.flags})
+
+    def _known_model(self, provider: str, model_id: str, override: ProviderOverride, env: Mapping[str, Any]) -> Model:
+        found = find_model(provider, model_id)
+        if found is not None:
+            base_url = fill_base_url(override.base_url or found.base_url, provider, env)
+            key = override.api_key or key_from_env(provider, env)
+            if not key:
+                raise missing_key(provider)
+            return self._wire_model(found.info, base_url, key, override.headers, {**found.flags, **override.flags})
+        if provider in LOCAL_SERVERS:
+            base_url = override.base_url or env.get(f"{provider.upper()}_BASE_URL") or LOCAL_SERVERS[provider]
+            key = override.api_key or key_from_env(provider, env)
+            info = ModelInfo(provider, model_id, "openai-completions")
+            return self._wire_model(
+                info, base_url, key, override.headers, {"finish_reason_optional": True, **override.flags}
+            )
+        raise unknown_model(provider, model_id)
+
+    def _wire_model(
+        self,
+        info: ModelInfo,
+        base_url: str,
+        api_key: str | None,
+        headers: Mapping[str, str],
+        flags: Mapping[str, Any],
+    ) -> Model:
+        compat = compat_for(base_url, flags)
+        wiring = (info, base_url, api_key, tuple(sorted(headers.items())), compat)
+        model = self._models.get(wiring)
+        if model is None:
+            module, name = APIS[info.api]
+            adapter = getattr(import_module(module), name)
+            model = self._models[wiring] = adapter(
+                info, self._transport, base_url=base_url, api_key=api_key, headers=headers, compat=compat
+            )
+        return model
+
+    def _demo(self) -> Model:
+        model = self._models.get(DEMO)
+        if model is None:
+            from flue.models.librarian import Librarian
+
+            model = self._models[DEMO] = Librarian()
+        return model
+
+
+def split_specifier(specifier: str) -> tuple[str, str]:
+    """Return provider and model id. Raises `ModelSetupError` (code `invalid_model_specifier`)."""
+    provider, slash, model_id = specifier.partition("/")
+    if provider and slash and model_id:
+        return provider, model_id
+    owners = [f"{one}/{specifier}" for one in provider_ids() if specifier in model_ids(one)]
+    hint = f"Did you mean {' or '.join(map(repr, owners[:2]))}?" if owners else f"For example: {EXAMPLE!r}."
+    raise ModelSetupError(
+        f'Invalid model specifier {specifier!r}. Use the "provider-id/model-id" format.',
+        code="invalid_model_specifier",
+        hint=hint,
+    )
+
+
+def unknown_model(provider: str, model_id: str) -> ModelSetupError:
+    """Return the error for a model that nothing knows, with the closest names and how to use it all the same."""
+    known = model_ids(provider)
+    if not known:
+        return _unknown_provider(provider, model_id)
+    close = get_close_matches(model_id, known, n=3, cutoff=0.5)
+    api, base_url = main_endpoint(provider)
+    return ModelSetupError(
+        f"Unknown model specifier {provider + '/' + model_id!r}: "
+        f"the catalogue has no model {model_id!r} of provider {provider!r}.",
+        code="unknown_model",
+        hint=(f"Did you mean {' or '.join(repr(f'{provider}/{one}') for one in close)}? " if close else "")
+        + f"To use a newer model: register_provider({provider!r}, api={api!r}, base_url={base_url!r}).",
+    )
+
+
+def _unknown_provider(provider: str, model_id: str) -> ModelSetupError:
+    names = [*provider_ids(), *LOCAL_SERVERS, "demo"]
+    close = get_close_matches(provider, names, n=3, cutoff=0.5)
+    if provider in BRIDGED:
+        hint = "Its protocol is not built in; use the pydantic-ai bridge (flue.models.pydantic_ai)."
+    elif provider == "demo":
+        hint = f"The only bundled model is {DEMO!r}."
+    elif close:
+        hint = f"Did you mean {' or '.join(map(repr, close))}? Else call register_provider({provider!r}, ...)."
+    else:
+        hint = f"Call register_provider({provider!r}, api=..., base_url=...) or use one of: {', '.join(names)}."
+    return ModelSetupError(
+        f"Unknown model specifier {provider + '/' + model_id!r}: there is no provider {provider!r}.",
+        code="unknown_model" if provider == "demo" else "unknown_provider",
+        hint=hint,
+    )
+
+
+def _registered(provider: str) -> RegisteredProvider | RegisteredModels | None:
+    for node in current_registrations().chain():
+        found: RegisteredProvider | RegisteredModels | None = node.providers.get(provider)
+        if found is not None:
+            return found
+    return None
+
+
+def _override(provider: str) -> ProviderOverride:
+    merged = ProviderOverride()
+    for node in reversed(list(current_registrations().chain())):
+        if (found := node.overrides.get(provider)) is not None:
+            merged = found.over(merged)
+    return merged
