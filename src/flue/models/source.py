@@ -14,7 +14,14 @@ from flue.errors import ModelSetupError
 from flue.models.catalog import find_model, main_endpoint, model_ids, provider_ids
 from flue.models.compat import compat_for
 from flue.models.keys import fill_base_url, key_from_env, missing_key
-from flue.models.providers import APIS, LOCAL_SERVERS, ProviderOverride, RegisteredModels, RegisteredProvider
+from flue.models.providers import (
+    APIS,
+    LOCAL_SERVERS,
+    ModelFacts,
+    ProviderOverride,
+    RegisteredModels,
+    RegisteredProvider,
+)
 from flue.ports import HttpTransport, Model, ModelInfo
 from flue.registrations import current_registrations
 
@@ -51,12 +58,11 @@ class Models:
     def _registered_model(
         self, registered: RegisteredProvider, model_id: str, override: ProviderOverride, env: Mapping[str, Any]
     ) -> Model:
-        facts = registered.models.get(model_id, registered.default)
         base_url = fill_base_url(override.base_url or registered.base_url, registered.id, env)
         key = override.api_key or registered.api_key or key_from_env(registered.id, env)
-        info = facts.info(registered.id, model_id, registered.api)
+        info, flags = _described(registered, model_id)
         headers = {**registered.headers, **override.headers}
-        return self._wire_model(info, base_url, key, headers, {**facts.flags, **override.flags})
+        return self._wire_model(info, base_url, key, headers, {**flags, **override.flags})
 
     def _known_model(self, provider: str, model_id: str, override: ProviderOverride, env: Mapping[str, Any]) -> Model:
         found = find_model(provider, model_id)
@@ -103,6 +109,20 @@ class Models:
         return model
 
 
+def _described(registered: RegisteredProvider, model_id: str) -> tuple[ModelInfo, Mapping[str, Any]]:
+    """Return what is known of a registered provider's model, and its quirks.
+
+    A registration that says nothing of a model the catalogue has under the same provider and protocol (a provider
+    registered anew for one newer id) does not make it forgotten.
+    """
+    facts = registered.models.get(model_id, registered.default)
+    if facts == ModelFacts():
+        found = find_model(registered.id, model_id)
+        if found is not None and found.info.api == registered.api:
+            return found.info, found.flags
+    return facts.info(registered.id, model_id, registered.api), facts.flags
+
+
 def split_specifier(specifier: str) -> tuple[str, str]:
     """Return provider and model id. Raises `ModelSetupError` (code `invalid_model_specifier`)."""
     provider, slash, model_id = specifier.partition("/")
@@ -134,19 +154,24 @@ def unknown_model(provider: str, model_id: str) -> ModelSetupError:
 
 
 def _unknown_provider(provider: str, model_id: str) -> ModelSetupError:
+    specifier = f"{provider}/{model_id}"
+    if provider == "demo":
+        return ModelSetupError(
+            f"Unknown model specifier {specifier!r}.",
+            code="unknown_model",
+            hint=f"The only bundled model is {DEMO!r}.",
+        )
     names = [*provider_ids(), *LOCAL_SERVERS, "demo"]
     close = get_close_matches(provider, names, n=3, cutoff=0.5)
     if provider in BRIDGED:
         hint = "Its protocol is not built in; use the pydantic-ai bridge (flue.models.pydantic_ai)."
-    elif provider == "demo":
-        hint = f"The only bundled model is {DEMO!r}."
     elif close:
         hint = f"Did you mean {' or '.join(map(repr, close))}? Else call register_provider({provider!r}, ...)."
     else:
         hint = f"Call register_provider({provider!r}, api=..., base_url=...) or use one of: {', '.join(names)}."
     return ModelSetupError(
-        f"Unknown model specifier {provider + '/' + model_id!r}: there is no provider {provider!r}.",
-        code="unknown_model" if provider == "demo" else "unknown_provider",
+        f"Unknown model specifier {specifier!r}: there is no provider {provider!r}.",
+        code="unknown_provider",
         hint=hint,
     )
 
