@@ -1,0 +1,100 @@
+# Everything one does with a checkout. `make` lists the targets.
+#
+# Needs Python 3.11 or newer, git and make. Tools go to .venv; stamp files in it tell what is installed already.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+VENV := .venv
+BENCH := .venv-bench
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -q
+# Quiet unless something fails. Versions and hashes come from the lock; the checkout itself is installed in place.
+INSTALL := -m pip install -qq --disable-pip-version-check --no-input
+LOCKED := $(INSTALL) --require-hashes -r
+IN_PLACE := $(INSTALL) --no-deps --no-build-isolation -e .
+
+Q ?= How do I resume a stream?
+export Q
+
+.PHONY: help setup demo test check fmt lint types docs bench faults e2e e2e-setup lock latest clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+setup: $(VENV)/installed ## Install the `flue` command and the server extra into .venv
+
+demo: $(VENV)/installed ## Ask the support agent: make demo Q="How do I resume a stream?" [MODEL=provider/model]
+	@$(BIN)/python examples/support/demo.py "$$Q"
+
+test: $(VENV)/installed-dev ## Run the fast tests
+	@$(PYTEST) --ignore=tests/docs
+
+check: lint types docs test ## Run everything that must pass before a commit
+
+fmt: $(VENV)/installed-dev ## Format the code
+	@$(BIN)/ruff check --quiet --fix --exit-zero .
+	@$(BIN)/ruff format --quiet .
+
+lint: $(VENV)/installed-dev ## Check format and style
+	@$(BIN)/ruff format --check --quiet . || { echo "Not formatted as above; run: make fmt" >&2; exit 1; }
+	@$(BIN)/ruff check --quiet .
+
+types: $(VENV)/installed-dev ## Check types
+	@$(BIN)/mypy
+
+docs: $(VENV)/installed-dev ## Run every snippet of the documentation
+	@$(PYTEST) tests/docs
+
+bench: $(BENCH)/installed ## Measure against raw httpx2, pydantic-ai and openai-agents
+	@$(BENCH)/bin/python -m benchmarks
+
+faults: $(VENV)/installed-dev ## Run the tests that kill processes and cut connections
+	@$(PYTEST) -m faults
+
+e2e: $(VENV)/installed-dev e2e-setup ## Run the tests that need more than Python (Pyodide under Node)
+	@$(PYTEST) -m e2e
+
+e2e-setup: build/pyodide/installed ## Install what `make e2e` needs: Node 18 or newer must be there
+
+lock: $(VENV)/installed-dev ## Write requirements/*.txt anew from pyproject.toml [UPGRADE=1]
+	@$(BIN)/python $(INSTALL) 'uv>=0.13,<0.14'
+	@UPGRADE=$(UPGRADE) scripts/lock $(BIN)/uv
+
+latest: ## Run the fast tests with the newest versions that pyproject.toml allows, not the locked ones
+	@rm -rf build/venv-latest && mkdir -p build && scripts/create-venv build/venv-latest
+	@build/venv-latest/bin/python $(INSTALL) --upgrade pip
+	@build/venv-latest/bin/python $(INSTALL) -e '.[server]' --group dev
+	@build/venv-latest/bin/python -m pytest -q --ignore=tests/docs
+
+clean: ## Remove what these targets made
+	@rm -rf $(VENV) $(BENCH) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/created:
+	@scripts/create-venv $(VENV) && touch $@
+
+$(VENV)/installed: requirements/run.txt pyproject.toml | $(VENV)/created
+	@echo "Installing into $(VENV) …" >&2
+	@$(BIN)/python $(LOCKED) requirements/run.txt
+	@$(BIN)/python $(IN_PLACE)
+	@touch $@
+
+$(VENV)/installed-dev: requirements/dev.txt $(VENV)/installed
+	@echo "Installing the development tools into $(VENV) …" >&2
+	@$(BIN)/python $(LOCKED) requirements/dev.txt
+	@touch $@
+
+$(BENCH)/installed: requirements/bench.txt pyproject.toml
+	@echo "Installing what is measured into $(BENCH) …" >&2
+	@test -x $(BENCH)/bin/python || scripts/create-venv $(BENCH)
+	@$(BENCH)/bin/python $(LOCKED) requirements/bench.txt
+	@$(BENCH)/bin/python $(IN_PLACE)
+	@touch $@
+
+build/pyodide/installed: requirements/pyodide.txt tests/pyodide/package-lock.json $(VENV)/installed
+	@echo "Installing Pyodide and its wheels into build/pyodide …" >&2
+	@PYTHON=$(BIN)/python scripts/install-pyodide build/pyodide
+	@touch $@

@@ -1,0 +1,49 @@
+"""What the package imports is what it declares, no more and no less."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+import tomllib
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+
+from tests.architecture.rooms import ROOT, imports, modules
+
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS: dict[str, list[str]] = PROJECT.get("optional-dependencies", {})
+
+
+OWNERS = importlib.metadata.packages_distributions()
+DECLARED = [*PROJECT["dependencies"], *(requirement for extra in EXTRAS.values() for requirement in extra)]
+# The extra that every installation of `make setup` has; the server itself is not here yet.
+AWAITED = {"starlette", "uvicorn"}
+
+
+def import_names(requirement: str) -> set[str]:
+    """Return the top-level modules of an installed distribution."""
+    name = Requirement(requirement).name
+    return {module for module, names in OWNERS.items() if name in {owner.lower() for owner in names}}
+
+
+def imported() -> set[str]:
+    roots = {found.module.split(".")[0] for module in modules() for found in imports(module)}
+    return {root for root in roots if root not in {*sys.stdlib_module_names, "flue", ""}}
+
+
+# Carried by pydantic, by Starlette, by Python 3.14 and by a Worker's runtime, in this order.
+CARRIED = {"pydantic_core", "anyio", "annotationlib", "js", "pyodide", "workers"}
+# The pytest plugin runs only where pytest does.
+GIVEN = {"pytest", "_pytest"}
+
+
+def test_every_foreign_import_is_a_declared_dependency() -> None:
+    known = {name for requirement in DECLARED for name in import_names(requirement)}
+    assert imported() - known - CARRIED - GIVEN == set()
+
+
+@pytest.mark.parametrize("requirement", [text for text in DECLARED if Requirement(text).name not in AWAITED])
+def test_every_declared_dependency_is_imported(requirement: str) -> None:
+    assert import_names(requirement) & imported(), f"{requirement} is declared but nothing imports it"
