@@ -42,6 +42,7 @@ class Decoder(ABC):
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
         self.done = False  # set when the protocol's last event has been seen: reading stops
+        self.ended = False  # set when the stream ended with the mark "[DONE]"
 
     @abstractmethod
     def feed(self, event: Json) -> None:
@@ -223,7 +224,7 @@ class _Stream:
         try:
             for name, data in events:
                 if data == b"[DONE]":
-                    self.over = True
+                    self.over = decoder.ended = True
                     return
                 event = _loads(data)
                 if name == b"error":
