@@ -43,8 +43,8 @@ class CompactionSettings:
 class SkillInfo:
     """A skill by name and description; the model reads its instructions from the workspace when it needs them."""
 
-    name: str
-    description: str
+    name: str = ""
+    description: str = ""
 
     def __post_init__(self) -> None:
         check_text(self.name, "skill", "name")

@@ -1,1 +1,1 @@
-
+"""The harness: contexts, sessions, the turn loop, typed results and the built-in tools."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from flue.definitions.agent import AgentConfig
 
 RESERVED_PREFIX = "task:"
+DEFAULT_CWD = "/workspace"
 
 
 class Harness:
@@ -136,7 +137,7 @@ class Harness:
         return Session(name, self, self._setup, history)
 
     async def open_child(
-        self, name: str, profile: AgentProfile, env: SessionEnv, history: History, depth: int, scope: Scope
+        self, name: str, profile: AgentProfile, env: SessionEnv, history: History, *, depth: int, scope: Scope
     ) -> Session:
         """Return a session for a task: another profile, perhaps in another directory."""
         tools = _base_tools(self._factory, env, profile)
@@ -244,7 +245,7 @@ class _FunctionFactory:
             env: SessionEnv = await value.create_session_env(id=id, cwd=cwd)
             return env
         if hasattr(value, "exec") and hasattr(value, "read_file"):
-            return SessionEnv(value, cwd or getattr(value, "default_cwd", "/workspace"))
+            return SessionEnv(value, cwd if cwd and cwd.startswith("/") else DEFAULT_CWD)
         raise DefinitionError(
             f"The agent's sandbox function returned {type(value).__name__}.",
             hint="Return a SessionEnv, a sandbox or a sandbox factory.",

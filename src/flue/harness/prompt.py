@@ -53,7 +53,7 @@ def compose(instructions: str | None, workspace: Workspace, skills: Sequence[Ski
     today = datetime.fromtimestamp(now_ms / 1000, UTC)
     # strftime("%a") follows the process's locale; the prompt must not.
     weekday = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[today.weekday()]
-    month = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()[today.month - 1]
+    month = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"][today.month - 1]
     parts += ["", f"Date: {weekday}, {month} {today.day}, {today.year}", f"Working directory: {workspace.cwd}"]
     if workspace.listing:
         parts += ["", "Directory structure:", *workspace.listing]

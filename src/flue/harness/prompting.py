@@ -32,7 +32,7 @@ class CallOptions:
 
 
 async def run_prompt(
-    session: Session, scope: Scope, text: str, wanted: ResultType | None, options: CallOptions, source: Source
+    session: Session, scope: Scope, text: str, *, wanted: ResultType | None, options: CallOptions, source: Source
 ) -> PromptResponse | ResultResponse[Any]:
     """Prompt the model and return its response. Raises what `Session.prompt` says."""
     harness, setup, history = session.harness, session.setup, session.history
@@ -65,20 +65,21 @@ async def run_prompt(
 
 async def _until_settled(loop: TurnLoop, message: UserMessage, source: Source, outcome: Outcome | None) -> str:
     """Run the loop; with a result type, remind the model until it finishes. Return its last text."""
-    kind = source
+    kind, text = source, ""
     for _ in range(MAX_REMINDERS + 1):
         answer = await loop.run(message, source)
+        text = answer.text
         if answer.stop_reason == "error":
             code = loop.failure.code if loop.failure else None
             raise OperationError(f"{kind} failed: {answer.error_message}", code=code) from loop.failure
         if outcome is None or outcome.finished:
-            return answer.text
+            return text
         if outcome.gave_up is not None:
-            raise ResultUnavailableError(outcome.gave_up, answer.text)
+            raise ResultUnavailableError(outcome.gave_up, text)
         message = UserMessage((TextContent(REMINDER),), loop.clock.now_ms())
         source = "retry"
     raise ResultUnavailableError(
-        f"the model called neither `finish` nor `give_up` in {MAX_REMINDERS + 1} attempts", answer.text
+        f"the model called neither `finish` nor `give_up` in {MAX_REMINDERS + 1} attempts", text
     )
 
 

@@ -22,16 +22,16 @@ MAX_REMINDERS = 32
 
 FOOTER = (
     "\n\nGive your final answer by calling the `finish` tool; its arguments are the answer and must fit its schema. "
-    "If you are told that they do not, correct them and call it again. If the task cannot be done, or no honest answer "
-    "fits the schema, call `give_up` and say why. An answer written as plain text is not received."
+    "If you are told that they do not, correct them and call it again. If the task cannot be done, or no honest "
+    "answer fits the schema, call `give_up` and say why. An answer written as plain text is not received."
 )
 REMINDER = (
-    "You stopped without calling `finish` or `give_up`, so no answer has been received. Call `finish` with your answer, "
-    "or `give_up` with the reason why there is none."
+    "You stopped without calling `finish` or `give_up`, so no answer has been received. Call `finish` with your "
+    "answer, or `give_up` with the reason why there is none."
 )
 
 
-class ResultMismatch(ValueError):
+class ResultMismatchError(ValueError):
     """The arguments of `finish` do not fit; the message lists what and where."""
 
 
@@ -51,12 +51,12 @@ class ResultType:
         self.parameters: Json = _wrap(schema) if self._wrapped else schema
 
     def parse(self, arguments: Json) -> tuple[Any, Any]:
-        """Return the value and its JSON form. Raises `ResultMismatch`."""
+        """Return the value and its JSON form. Raises `ResultMismatchError`."""
         given = arguments.get("result") if self._wrapped else arguments
         if self._adapter is not None:
             return self._adapter.parse(given)
         if issues := find_issues(self._schema, given):
-            raise ResultMismatch("; ".join(issues))
+            raise ResultMismatchError("; ".join(issues))
         return given, given
 
 
@@ -90,7 +90,7 @@ class _PydanticAdapter:
             # As JSON, so that strict models accept dates, enums and other things JSON can only write as text.
             value = self._adapter.validate_json(json.dumps(given))
         except ValidationError as error:
-            raise ResultMismatch("; ".join(_issue(item) for item in error.errors())) from None
+            raise ResultMismatchError("; ".join(_issue(item) for item in error.errors())) from None
         return value, self._adapter.dump_python(value, mode="json")
 
 
@@ -164,7 +164,7 @@ class Outcome:
             return self._too_late()
         try:
             self.value, self.json = self._wanted.parse(arguments)
-        except ResultMismatch as error:
+        except ResultMismatchError as error:
             return ToolResult.from_text(
                 f"Result does not match the required schema: {error}. Please call `finish` again with a corrected "
                 "payload.",

@@ -167,9 +167,7 @@ class Session:
     @overload
     def task(self, text: str, **options: Unpack[TaskKeywords]) -> CallHandle[PromptResponse]: ...
     @overload
-    def task(
-        self, text: str, *, result: type[T], **options: Unpack[TaskKeywords]
-    ) -> CallHandle[ResultResponse[T]]: ...
+    def task(self, text: str, *, result: type[T], **options: Unpack[TaskKeywords]) -> CallHandle[ResultResponse[T]]: ...
     @overload
     def task(
         self, text: str, *, result: object, **options: Unpack[TaskKeywords]
@@ -222,7 +220,7 @@ class Session:
         """Start a prompt whose arguments are checked; `source` says who asks."""
         return self._start(
             "prompt",
-            lambda scope: run_prompt(self, scope, text, wanted, options, source),
+            lambda scope: run_prompt(self, scope, text, wanted=wanted, options=options, source=source),
             timeout=timeout,
             busy=busy,
         )

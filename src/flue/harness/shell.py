@@ -59,9 +59,7 @@ async def run_shell(
 def _record(history: History, call: ToolCall, result: ToolResult, asked: int, answered: int) -> None:
     command = call.arguments["command"]
     history.append(UserMessage((TextContent(f"Run this command:\n\n```bash\n{command}\n```"),), asked), "shell")
-    history.append(
-        AssistantMessage((call,), "flue-shell", "flue", "", stop_reason="toolUse", timestamp=asked), "shell"
-    )
+    history.append(AssistantMessage((call,), "flue-shell", "flue", "", stop_reason="toolUse", timestamp=asked), "shell")
     history.append(
         ToolResultMessage(call.id, call.name, result.content, result.details, result.is_error, answered), "shell"
     )

@@ -63,7 +63,7 @@ async def _open_child(parent: Session, task_id: str, agent: str | None, cwd: str
     parent.history.set_metadata(taskSessions=[*known, task])
     parent.history.write()
     scope = replace(harness.scope, parent_session=parent.name, task_id=task_id)
-    return await harness.open_child(name, profile, env, history, depth, scope)
+    return await harness.open_child(name, profile, env, history, depth=depth, scope=scope)
 
 
 def task_tool(session: Session, scope: Scope, options: CallOptions) -> Tool:
@@ -111,7 +111,7 @@ def task_tool(session: Session, scope: Scope, options: CallOptions) -> Tool:
 
 
 def _for_child(session: Session, agent: str | None, options: CallOptions) -> CallOptions:
-    """A call's own model and thinking level reach the child, unless its profile has its own."""
+    """Return a call's options for a child: its model and thinking level reach it unless its profile has its own."""
     if agent is None:
         return options
     profile = session.setup.subagent(agent)

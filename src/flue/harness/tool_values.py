@@ -18,7 +18,11 @@ def to_result(value: Any) -> ToolResult:
         return value
     if isinstance(value, TextContent | ImageContent):
         return ToolResult((value,))
-    if isinstance(value, list | tuple) and value and all(isinstance(item, TextContent | ImageContent) for item in value):
+    if (
+        isinstance(value, list | tuple)
+        and value
+        and all(isinstance(item, TextContent | ImageContent) for item in value)
+    ):
         return ToolResult(tuple(value))
     return ToolResult((_text(value),), details=None)
 

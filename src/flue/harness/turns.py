@@ -61,7 +61,7 @@ from flue.messages import (
     ToolSpecs,
     UserMessage,
 )
-from flue.ports import Clock, Delta, Ids, Model, ModelRequest
+from flue.ports import Clock, Delta, Ids, Model, ModelInfo, ModelRequest
 
 ABORTED = "Operation aborted"
 CUT_OFF = (
@@ -173,42 +173,42 @@ class TurnLoop:
             partial = PartialAnswer(info, self.clock.now_ms())
             self._emit(MessageStart, partial.message())
             try:
-                answer = await self._stream(request, partial)
-                break
+                return self._finish_answer(await self._stream(request, partial))
             except asyncio.CancelledError:
                 self._finish_answer(partial.message("aborted", ABORTED))
                 raise
-            except ProviderError as error:
+            except Exception as raised:  # noqa: BLE001 - whatever a model raises must not break the conversation
+                error = _provider_error(raised, info)
                 delay = self.retry.delay(error, attempt)
+                failed = partial.message("error", str(error))
                 if delay is None:
-                    answer = partial.message("error", str(error))
                     self.failure = error
-                    break
-                self._emit(MessageEnd, partial.message("error", str(error)))
-                self._emit(Log, "warn", f"Model request failed, trying again in {delay:g} s: {error}")
+                    return self._finish_answer(failed)
+            self._emit(MessageEnd, failed)
+            self._emit(Log, "warn", f"Model request failed, trying again in {delay:g} s: {error}")
             await self.clock.sleep(delay)
-        self._finish_answer(answer)
-        return answer
+        raise AssertionError("unreachable")
 
     async def _stream(self, request: ModelRequest, partial: PartialAnswer) -> AssistantMessage:
         answer: AssistantMessage | None = None
         async with aclosing(self.model.stream(request)) as stream:  # type: ignore[type-var]
             async for item in stream:
-                if type(item) is Delta:
+                if isinstance(item, AssistantMessage):
+                    answer = item
+                else:
                     partial.add(item)
                     if self.emitter.active:
                         self._emit_delta(item, partial)
-                else:
-                    answer = item
         if answer is None:
             raise ProviderError(
                 f"{self.model.info.specifier} ended its stream without an answer.", code="stream_cut", retryable=True
             )
-        return answer
+        return answer if answer.timestamp else replace(answer, timestamp=self.clock.now_ms())
 
-    def _finish_answer(self, answer: AssistantMessage) -> None:
+    def _finish_answer(self, answer: AssistantMessage) -> AssistantMessage:
         self.history.append(answer)
         self._emit(MessageEnd, answer)
+        return answer
 
     def _emit_delta(self, delta: Delta, partial: PartialAnswer) -> None:
         self._emit(MessageUpdate, delta, partial.message)
@@ -242,9 +242,7 @@ class TurnLoop:
         self.history.write()
         return messages, all(result is not None and result.terminate for result in results)
 
-    async def _run_calls(
-        self, calls: Sequence[ToolCall], results: list[ToolResult | None], *, cut_off: bool
-    ) -> None:
+    async def _run_calls(self, calls: Sequence[ToolCall], results: list[ToolResult | None], *, cut_off: bool) -> None:
         if cut_off:
             results[:] = [ToolResult.from_text(CUT_OFF, is_error=True)] * len(calls)
         elif len(calls) == 1:
@@ -284,7 +282,7 @@ class TurnLoop:
             if task is not None and task.cancelling():
                 raise
             return ToolResult.from_text(f"The tool {call.name} was cancelled.", is_error=True)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - what a tool raises is for the model to read
             return ToolResult.from_text(str(error) or type(error).__name__, {}, is_error=True)
 
     # ------------------------------------------------------------------------------------------- recording
@@ -304,3 +302,11 @@ class TurnLoop:
     def _emit(self, kind: Callable[..., object], *values: object) -> None:
         self.emitter.emit(self.scope, kind, *values)  # type: ignore[arg-type]
 
+
+def _provider_error(raised: Exception, info: ModelInfo) -> ProviderError:
+    """Return the failure of a model; what a model raises by mistake ends the call, not the conversation."""
+    if isinstance(raised, ProviderError):
+        return raised
+    error = ProviderError(f"{info.specifier} failed: {type(raised).__name__}: {raised}", code="model_failure")
+    error.__cause__ = raised
+    return error
