@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from flue.models.librarian.evidence import Evidence
 from flue.models.librarian.fill import Material
 from flue.models.librarian.question import understand
-from flue.models.librarian.ranking import Finding, findings
+from flue.models.librarian.ranking import Finding, Weights, findings
 
 NOTICE = "(offline demo model: rules, not a language model)"
 
@@ -63,11 +63,14 @@ def _quoted(evidence: Evidence, found: list[Finding]) -> Reply:
     best = found[0]
     place = f"{best.path}, line {best.line}"
     others = [finding for finding in found[1:] if finding.path != best.path and finding.score > best.score / 3][:2]
-    parts = [f"From {place}, “{best.heading}”:", best.answer or best.quote]
+    missing = Weights(evidence).missing
+    caution = f"Nothing there mentions {' or '.join(missing)}; this is the closest." if missing else ""
+    answer = "\n\n".join(filter(None, (caution, best.answer or best.quote)))
+    parts = [f"From {place}, “{best.heading}”:", answer]
     if others:
         parts.append("See also " + ", ".join(f"{other.path}, line {other.line}" for other in others) + ".")
     parts.append(NOTICE)
-    material = Material(evidence.question, tuple(found), answer=best.answer or best.quote)
+    material = Material(evidence.question, tuple(found), answer=answer)
     return Reply("\n\n".join(parts), f"Found in {place} {NOTICE}.", material)
 
 

@@ -19,12 +19,12 @@ def _words(text: str) -> frozenset[str]:
 _STOP_WORDS = _words(
     """
     a about after all also am an and any are as at be because been but by can could did do does doing done
-    during each else for from get gets give given had has have having he her here him his how i if in into
-    is it its just know let like make makes many may me mean means might more most much must my need needs
-    no not now of on one only or other our out over own please same shall she should show so some such tell
-    than that the their them then there these they thing things this those through to too under until up us
-    use used uses using very want was way we were what when where which while who whom whose why will with
-    without would you your yours
+    during each else for from get gets give given had happen happens has have having he her here him his how
+    i if in into is it its just know let like make makes many may me mean means might more most much must my
+    need needs no not now of on one only or other our out over own please possible same see shall she should
+    show so some such support supported supports tell than that the their them then there these they thing things
+    this those through to too under until up us use used uses using very want was way we were what when
+    where which while who whom whose why will with without would you your yours
     """
 )
 # Words that tell an agent what to do rather than what to look for.
@@ -124,6 +124,12 @@ def understand(message: str) -> Question:
     return Question(asked, kind, keywords, paths, _subject(message))
 
 
+def content_stems(text: str) -> set[str]:
+    """Return the stems of the words of a text that are not stop words."""
+    words = (match.group().lower().strip(".-") for match in _WORD.finditer(text))
+    return {stem(word) for word in words if len(word) > 1 and word not in _STOP_WORDS}
+
+
 def without_result_note(message: str) -> str:
     """Return the message without the closing paragraphs that explain the `finish` tool."""
     paragraphs = message.split("\n\n")
@@ -160,10 +166,12 @@ def _kind(message: str, asked: str) -> Kind:
 
 def _keywords(text: str) -> tuple[Keyword, ...]:
     found: dict[str, Keyword] = {}
+    is_question = text.rstrip().endswith("?") or _QUESTION_START.match(text)
+    dropped = _STOP_WORDS if is_question else _STOP_WORDS | _ORDER_WORDS
     for match in _WORD.finditer(text):
         word = match.group().strip(".-")
         low = word.lower()
-        if len(low) < 2 or low in _STOP_WORDS or low in _ORDER_WORDS or low.isdigit():
+        if len(low) < 2 or low in dropped or low.isdigit():
             continue
         keyword = Keyword(word)
         found.setdefault(keyword.stem, keyword)

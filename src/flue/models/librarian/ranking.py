@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flue.models.librarian.evidence import Evidence
-from flue.models.librarian.question import Keyword
+from flue.models.librarian.question import Keyword, content_stems
 
 MAX_FILES_READ = 4
 _HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*#*$")
 _FENCE = re.compile(r"^\s*(?:```|~~~)")
 _PROSE = (".md", ".markdown", ".txt", ".rst")
-_LESS_LIKELY = re.compile(r"(?:^|/)(?:changelog|license|contributing)", re.IGNORECASE)
+_LESS_LIKELY = re.compile(r"(?:^|/)(?:changelog|license|contributing|readme)", re.IGNORECASE)
 _ITEM = re.compile(r"^\s*(?:[-*+]|\d+[.)])\s")
-_ANSWER_CHARACTERS = 900
+_ANSWER_CHARACTERS = 1_000
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,14 @@ class Weights:
         paths = set(evidence.files) | {hit.path for hit in evidence.hits} | set(evidence.texts)
         count = max(len(paths), 1)
         self._weight: dict[str, float] = {}
+        self.missing: list[str] = []
+        """The keywords that nothing mentions."""
         for keyword in self.keywords:
             having = {hit.path for hit in evidence.hits if keyword.count(hit.text)}
             having |= {path for path, text in evidence.texts.items() if keyword.count(text)}
             self._weight[keyword.stem] = math.log(1.5 + count / max(len(having), 1))
+            if not having:
+                self.missing.append(keyword.word)
 
     def __getitem__(self, keyword: Keyword) -> float:
         return self._weight[keyword.stem]
@@ -73,15 +77,17 @@ def files_to_read(evidence: Evidence) -> list[str]:
     lines: dict[str, list[str]] = {path: [] for path in evidence.files}
     for hit in evidence.hits:
         lines.setdefault(hit.path, []).append(hit.text)
-    scores = {path: _file_score(path, "\n".join(found), weights) for path, found in lines.items()}
+    scores = {path: _file_score(path, found, weights) for path, found in lines.items()}
     best = sorted((path for path in scores if scores[path] > 0), key=lambda path: (-scores[path], path))
     return [path for path in best[:MAX_FILES_READ] if path not in evidence.texts]
 
 
-def _file_score(path: str, found: str, weights: Weights) -> float:
+def _file_score(path: str, found: Sequence[str], weights: Weights) -> float:
+    text, headings = "\n".join(found), "\n".join(line for line in found if line.startswith("#"))
     score = 0.0
     for keyword in weights.keywords:
-        score += weights[keyword] * (math.sqrt(min(keyword.count(found), 9)) + 1.5 * bool(keyword.count(path)))
+        named = 1.5 * bool(keyword.count(path)) + 2.0 * bool(keyword.count(headings))
+        score += weights[keyword] * (math.sqrt(min(keyword.count(text), 9)) + named)
     return score * (1.0 if path.lower().endswith(_PROSE) else 0.6) * (0.5 if _LESS_LIKELY.search(path) else 1.0)
 
 
@@ -118,12 +124,15 @@ def sections(path: str, text: str) -> list[Section]:
 
 def _judge(section: Section, weights: Weights, named: bool) -> Finding | None:
     body = "\n".join(section.lines)
+    heading_value = 1.0 + 3.0 * _share_asked(section.heading, weights)
     covered = score = 0.0
     for keyword in weights.keywords:
         in_body, in_heading, in_path = keyword.count(body), keyword.count(section.heading), keyword.count(section.path)
         if in_body or in_heading:
             covered += weights[keyword]
-        score += weights[keyword] * (math.sqrt(min(in_body, 4)) + 2.0 * bool(in_heading) + 0.7 * bool(in_path))
+        score += weights[keyword] * (
+            math.sqrt(min(in_body, 4)) + heading_value * bool(in_heading) + 0.7 * bool(in_path)
+        )
     coverage = covered / weights.total
     if not covered and not named:
         return None
@@ -132,6 +141,12 @@ def _judge(section: Section, weights: Weights, named: bool) -> Finding | None:
     answer = _answer(section, weights)
     line, quote = _quote(section, weights)
     return Finding(section.path, section.heading, line, quote, answer, coverage, score + (5 if named else 0))
+
+
+def _share_asked(heading: str, weights: Weights) -> float:
+    """Return which part of a heading's words the question has: 1 when the heading is about nothing else."""
+    stems = content_stems(heading)
+    return sum(any(keyword.count(word) for keyword in weights.keywords) for word in stems) / max(len(stems), 1)
 
 
 def _neighbours(text: str, weights: Weights) -> float:
@@ -172,27 +187,39 @@ def _answer(section: Section, weights: Weights) -> str:
     blocks = _blocks(section.lines)
     if not blocks:
         return ""
-    prose = [index for index, (_, lines) in enumerate(blocks) if not _FENCE.match(lines[0])] or [0]
-    best = max(prose, key=lambda index: (_value("\n".join(blocks[index][1]), weights), -index))
-    first = 0 if best <= 2 else best
+    best = max(range(len(blocks)), key=lambda index: _block_value(index, blocks[index][1], weights))
     chosen: list[str] = []
-    for index in range(first, len(blocks)):
-        text = "\n".join(blocks[index][1])
-        if index > best and sum(map(len, chosen)) + len(text) > _ANSWER_CHARACTERS:
+    for index, (_, lines) in enumerate(blocks):
+        text = "\n".join(lines)
+        if sum(map(len, chosen)) + len(text) > _ANSWER_CHARACTERS and chosen:
+            chosen += [] if best < index else ["…", "\n".join(blocks[best][1])]
             break
         chosen.append(text)
     return "\n\n".join(chosen).strip()
 
 
+def _block_value(position: int, lines: list[str], weights: Weights) -> float:
+    return 0.0 if _FENCE.match(lines[0]) else _value("\n".join(lines), weights) * _early(position)
+
+
+def _early(position: int) -> float:
+    """Return how much more the first paragraph of a section counts: it says what the section is about."""
+    return 1.3 if position == 0 else 1.0
+
+
 def _quote(section: Section, weights: Weights) -> tuple[int, str]:
     """Return the line number and the text of the sentence with the best hits; code only where there is no prose."""
     blocks = _blocks(section.lines)
-    prose = [block for block in blocks if not _FENCE.match(block[1][0])]
-    candidates = [entry for block in (prose or blocks) for entry in _sentences(*block)]
+    prose = [block for block in blocks if not _FENCE.match(block[1][0])] or blocks
+    candidates = [
+        (_value(text, weights) * _early(position), -offset, text)
+        for position, block in enumerate(prose)
+        for offset, text in _sentences(*block)
+    ]
     if not candidates:
         return section.line, section.heading
-    offset, text = max(candidates, key=lambda entry: (_value(entry[1], weights), -entry[0]))
-    return section.line + offset, text
+    _, offset, text = max(candidates)
+    return section.line - offset, text
 
 
 def _sentences(offset: int, lines: list[str]) -> list[tuple[int, str]]:
