@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from flue.errors import UsageError
@@ -15,24 +15,24 @@ MAX_ARGUMENTS = 4_000
 """How many characters of the received arguments are repeated to the model."""
 
 
-def arguments_error(
-    tool: str, issues: Sequence[tuple[str, str]], arguments: Mapping[str, Any], *, total: int | None = None
-) -> UsageError:
-    """Return the error (code `invalid_arguments`) that lists `(path, message)` issues and the received arguments.
+class ArgumentsError(UsageError):
+    """The arguments of a tool call do not fit its schema; the message is written for the model.
 
-    `total` is the number of issues when `issues` is only a part of them.
+    `issues` are all that were found, each `path: problem`.
     """
-    listed = [f"  - {path}: {message}" for path, message in issues[:MAX_ISSUES]]
-    more = (total or len(issues)) - len(listed)
-    if more > 0:
-        listed.append(f"  - … and {more} more")
-    return UsageError(
-        f'Validation failed for tool "{tool}":\n' + "\n".join(listed) + f"\n\nReceived arguments:\n{_show(arguments)}",
-        code="invalid_arguments",
-    )
+
+    default_code = "invalid_arguments"
+
+    def __init__(self, tool: str, issues: Sequence[str], arguments: Any) -> None:
+        listed = [f"  - {issue}" for issue in issues[:MAX_ISSUES]]
+        if len(issues) > MAX_ISSUES:
+            listed.append(f"  - … and {len(issues) - MAX_ISSUES} more")
+        lines = "\n".join(listed)
+        super().__init__(f'Validation failed for tool "{tool}":\n{lines}\n\nReceived arguments:\n{_show(arguments)}')
+        self.issues = tuple(issues)
 
 
-def _show(arguments: Mapping[str, Any]) -> str:
+def _show(arguments: Any) -> str:
     try:
         text = json.dumps(arguments, indent=2, ensure_ascii=False, default=str)
     except (RecursionError, ValueError):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Optional, get_args, get_origin
 
 from flue.definitions.annotations import is_tool_context, needed_locals, resolve_annotations, tool_parameters
-from flue.definitions.arguments_error import arguments_error
+from flue.definitions.arguments_error import ArgumentsError
 from flue.definitions.docstring import split_docstring
 from flue.errors import DefinitionError
 from flue.messages import Json
@@ -86,7 +86,7 @@ class Signature:
     def call(self, arguments: Mapping[str, Any], context: Any) -> Any:
         """Validate the arguments, call the function, and return what it returned (a coroutine when it is async).
 
-        Raises `UsageError` (code `invalid_arguments`), written for the model, when they do not fit.
+        Raises `ArgumentsError`, written for the model, when they do not fit.
         """
         from pydantic import ValidationError
 
@@ -95,10 +95,10 @@ class Signature:
             valid = built.model.model_validate(dict(arguments))
         except ValidationError as error:
             issues = [
-                (".".join(map(str, issue["loc"])) or "root", issue["msg"])
+                f"{'.'.join(map(str, issue['loc'])) or 'root'}: {issue['msg']}"
                 for issue in error.errors(include_url=False, include_context=False, include_input=False)
             ]
-            raise arguments_error(self.label, issues, arguments) from None
+            raise ArgumentsError(self.label, issues, arguments) from None
         given = valid.model_fields_set
         values = {f.parameter: getattr(valid, f.name) for f in built.fields if f.name in given or not f.own_default}
         return self.function(**values, **dict.fromkeys(built.context_parameters, context))
@@ -140,7 +140,7 @@ class Signature:
             plain = Optional[plain]  # noqa: UP045 - `|` fails for forward references; models do send null for None.
         if name in self._documented:
             metadata = (Field(description=self._documented[name]), *metadata)
-        return (Annotated.__class_getitem__((plain, *metadata)) if metadata else plain), default
+        return (Annotated[(plain, *metadata)] if metadata else plain), default
 
 
 def _is_field_info(default: Any) -> bool:
