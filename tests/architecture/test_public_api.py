@@ -52,8 +52,8 @@ def test_the_version_is_that_of_the_distribution() -> None:
     assert f'\nversion = "{flue.__version__}"\n' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
 
-@pytest.mark.skipif(not REFERENCE.is_dir(), reason="docs/reference is not written yet")
-def test_every_public_name_is_in_the_reference_and_nothing_else_is() -> None:
+@pytest.mark.skipif(not [*REFERENCE.rglob("*.md")], reason="docs/reference is not written yet")
+def test_every_public_name_has_a_heading_in_the_reference() -> None:
     pages = "\n".join(page.read_text(encoding="utf-8") for page in sorted(REFERENCE.rglob("*.md")))
     documented = set(re.findall(r"^#{2,4} `(?:flue\.)?(\w+)", pages, re.MULTILINE))
     assert set(flue.__all__) - {"__version__"} <= documented
