@@ -1,1 +1,1 @@
-
+"""The `flue` command."""

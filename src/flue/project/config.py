@@ -70,6 +70,14 @@ def load_config(
     return Config(chosen_target, chosen_root, _inside(cwd, output or chosen_root / "dist"), file)
 
 
+def find_config(directory: Path) -> Path | None:
+    """Return the file that configures a project in `directory`: pyproject.toml if it has the table, else flue.toml."""
+    own, shared = directory / "flue.toml", directory / "pyproject.toml"
+    if shared.is_file() and _tool_table(shared) is not None:
+        return shared
+    return own if own.is_file() else None
+
+
 def _inside(base: Path, path: str | Path) -> Path:
     return (base / Path(path).expanduser()).resolve()
 

@@ -1,0 +1,37 @@
+"""Errors, as the terminal shows them: one line, and a traceback only when it is asked for."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+from flue.errors import FlueError
+from flue.project.failures import place_of
+from flue.project.loader import Project
+
+
+def describe(error: BaseException) -> str:
+    """Return what went wrong and what to do next in one line, without the code."""
+    text = str(error) if isinstance(error, FlueError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split()).rstrip(":")
+
+
+def report(error: BaseException, *, debug: bool) -> None:
+    """Write `error: …` to stderr: message, next step and code, which the documentation lists."""
+    if debug:
+        traceback.print_exception(error, file=sys.stderr)
+    code = f" [{error.code}]" if isinstance(error, FlueError) else ""
+    more = "" if debug or isinstance(error, FlueError) else " Run it again with --debug for the traceback."
+    print(f"error: {describe(error)}{code}{more}", file=sys.stderr)
+
+
+def report_run(error: BaseException, project: Project, *, debug: bool) -> None:
+    """Write to stderr how a workflow failed, with the line of the project's own code where it did."""
+    if debug:
+        traceback.print_exception(error, file=sys.stderr)
+    kind = error.code if isinstance(error, FlueError) else type(error).__name__
+    text = " ".join(str(error).split()) or "no message"
+    place = place_of(error, project.source_root, project.root)
+    where = f" ({place})" if place else ""
+    more = "" if debug or isinstance(error, FlueError) else " Run it again with --debug for the traceback."
+    print(f"[flue] Workflow error: [{kind}] {text}{where}{more}", file=sys.stderr)

@@ -1,0 +1,46 @@
+"""What a workflow returned, as the JSON that callers get."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from flue.errors import UsageError
+
+
+def json_result(value: Any) -> Any:
+    """Return `value` as JSON values: responses, pydantic models, dataclasses, dates, sets and the like included.
+
+    Raises `UsageError` (`invalid_result`) for what JSON cannot carry, NaN and infinity among it.
+    """
+    try:
+        plain = _plain(value)
+        json.dumps(plain, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(
+            f"The result, of type {type(value).__name__}, cannot be written as JSON: {_reason(error)}.",
+            code="invalid_result",
+            hint="Return JSON values, pydantic models or dataclasses.",
+        ) from error
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, str | bool) or type(value) in (int, float):
+        return value
+    to_json = getattr(value, "to_json", None)
+    if callable(to_json) and not isinstance(value, type):
+        return _plain(to_json())
+    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: _plain(item) for key, item in value.items()}
+
+    from pydantic_core import to_jsonable_python
+
+    return to_jsonable_python(value, by_alias=False, inf_nan_mode="constants")
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
