@@ -68,12 +68,16 @@ def open_writer(
             with contextlib.suppress(FileNotFoundError):
                 path.chmod(0o600)
         connection.execute(f"PRAGMA busy_timeout = {round(busy_timeout * 1000)}")
-        _check(connection, path, len(migrations))
+        # In one transaction, so that another process's first migration is seen as a whole or not at all.
+        connection.execute("BEGIN")
+        found = _check(connection, path, len(migrations))
+        connection.execute("COMMIT")
         _use_wal(connection, path, busy_timeout)
         connection.execute("PRAGMA synchronous = FULL")
         # On macOS a plain fsync leaves data in the drive's cache; elsewhere this changes nothing.
         connection.execute("PRAGMA fullfsync = 1")
-        _migrate(connection, path, migrations)
+        if found < len(migrations):
+            _migrate(connection, path, migrations)
     except BaseException:
         connection.close()
         raise
@@ -132,17 +136,7 @@ def _check(connection: Connection, path: Path, known: int) -> int:
 
 
 def _use_wal(connection: Connection, path: Path, busy_timeout: float) -> None:
-    # Changing the mode of a new file may fail at once, without the busy timeout, while another process does the same.
-    deadline = time.monotonic() + busy_timeout
-    while True:
-        try:
-            mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-        except sqlite3.OperationalError as error:
-            if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(0.005)
-        else:
-            break
+    mode = _enter_wal(connection, time.monotonic() + busy_timeout)
     if mode != "wal":
         raise DurabilityError(
             f"The database {path} cannot use write-ahead logging (its journal mode stays {mode!r}).",
@@ -151,9 +145,18 @@ def _use_wal(connection: Connection, path: Path, busy_timeout: float) -> None:
         )
 
 
+def _enter_wal(connection: Connection, deadline: float) -> str:
+    # Changing the mode of a new file may fail at once, without the busy timeout, while another process does the same.
+    while True:
+        try:
+            return str(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
+        except sqlite3.OperationalError as error:
+            if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(0.005)
+
+
 def _migrate(connection: Connection, path: Path, migrations: Sequence[Migration]) -> None:
-    if _check(connection, path, len(migrations)) == len(migrations):
-        return
     connection.execute("BEGIN IMMEDIATE")
     try:
         # Looked at again, because another process may have migrated while this one waited for the lock.

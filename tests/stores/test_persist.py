@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from flue.errors import DurabilityError
+from flue.messages import Json
+from flue.stores import PersistStore
+from flue.testing.store_contract import CREATED, entry, head, ids, outcome
+
+
+class Shelf:
+    """A user's session store with plain methods and no listing; `broken` makes `save` fail."""
+
+    def __init__(self) -> None:
+        self.sessions: dict[str, Any] = {}
+        self.saves = 0
+        self.broken = False
+
+    def save(self, id: str, data: Json) -> None:
+        if self.broken:
+            raise ConnectionError("no route to the bucket")
+        self.saves += 1
+        self.sessions[id] = data
+
+    def load(self, id: str) -> Json | None:
+        return self.sessions.get(id)
+
+    def delete(self, id: str) -> None:
+        self.sessions.pop(id, None)
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+@pytest.fixture
+def store(shelf: Shelf) -> PersistStore:
+    return PersistStore(shelf)  # type: ignore[arg-type]  # plain methods, which it accepts too
+
+
+async def test_the_object_is_given_whole_sessions_in_exchange_format_3(shelf: Shelf, store: PersistStore) -> None:
+    await store.append_entries("s", head("a", {"n": 1}), [entry("a", "hello")], expected=0)
+    assert shelf.sessions["s"] == {
+        "version": 3,
+        "entries": [
+            {"type": "message", "id": "a", "parentId": None, "timestamp": CREATED, "message": {"content": "hello"}}
+        ],
+        "leafId": "a",
+        "metadata": {"n": 1},
+        "createdAt": CREATED,
+        "updatedAt": CREATED,
+    }
+
+
+async def test_appends_queued_together_are_saved_once(shelf: Shelf, store: PersistStore) -> None:
+    await asyncio.gather(*(store.append_entries("s", head(str(n)), [entry(str(n))], expected=n) for n in range(10)))
+    assert shelf.saves == 1
+    assert len(shelf.sessions["s"]["entries"]) == 10
+
+
+async def test_a_failing_object_is_named_and_asked_again_the_next_time(shelf: Shelf, store: PersistStore) -> None:
+    shelf.broken = True
+    with pytest.raises(DurabilityError, match="store Shelf failed to save session s: ConnectionError: no route"):
+        await store.append_entries("s", head("a"), [entry("a")], expected=0)
+    assert await store.load_session("s") is None
+    shelf.broken = False
+    await store.append_entries("s", head("a"), [entry("a")], expected=0)
+    assert ids(await store.load_session("s")) == ["a"]
+
+
+async def test_a_session_saved_by_a_newer_version_is_refused(shelf: Shelf, store: PersistStore) -> None:
+    shelf.sessions["s"] = {"version": 4, "entries": []}
+    with pytest.raises(DurabilityError, match="format 4; this version of Flue reads formats up to 3") as caught:
+        await store.load_session("s")
+    assert caught.value.code == "store_newer_format"
+    assert await outcome(store, "s", 0, entry("a")) == "store_newer_format"
+    assert shelf.saves == 0
+
+
+@pytest.mark.parametrize("data", ["text", [], {}, {"version": 2, "entries": []}, {"version": 3}, {"version": "3"}])
+async def test_what_is_no_session_is_refused_and_not_overwritten(
+    shelf: Shelf, store: PersistStore, data: object
+) -> None:
+    shelf.sessions["s"] = data
+    with pytest.raises(DurabilityError, match="Shelf returned no session in format 3 for s") as caught:
+        await store.load_session("s")
+    assert caught.value.code == "store_invalid_session"
+    assert await outcome(store, "s", 0, entry("a")) == "store_invalid_session"
+    assert shelf.sessions["s"] == data
+
+
+async def test_listing_without_a_list_method_says_what_to_add(store: PersistStore) -> None:
+    with pytest.raises(DurabilityError, match=r"Give it a method list\(prefix\)") as caught:
+        await store.list_sessions()
+    assert caught.value.code == "store_cannot_list"
+
+
+async def test_a_closed_store_says_so(shelf: Shelf, store: PersistStore) -> None:
+    await store.aclose()
+    assert await outcome(store, "s", 0, entry("a")) == "store_closed"
+    with pytest.raises(DurabilityError, match="Shelf is closed"):
+        await store.load_session("s")
+    with pytest.raises(DurabilityError, match="Shelf is closed"):
+        await store.delete_sessions(["s"])
