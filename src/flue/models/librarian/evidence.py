@@ -12,7 +12,7 @@ from flue.models.librarian.question import Question, understand, without_result_
 
 _HIT = re.compile(r"^(?!\[)([^:\n]+):(\d+):(.*)$")
 _PATH_LINE = re.compile(r"^[^\s:][^:\n]*\.\w{1,8}$")
-_NOTE = re.compile(r"\n*\[Showing [^\]]*\]\s*$")
+_NOTE = re.compile(r"\n*\[(?:Showing|Line|Bytes) [^\]]*\]\s*$")
 _IGNORED = re.compile(r"(?:^|/)(?:\.git|\.venv|node_modules|__pycache__)/")
 
 CAT = "cat "
