@@ -26,6 +26,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 setup: $(VENV)/installed ## Install the `flue` command and the server extra into .venv
+	@echo "Ready. For the command flue in this shell: source $(VENV)/bin/activate"
 
 demo: $(VENV)/installed ## Ask the support agent: make demo Q="How do I resume a stream?" [MODEL=provider/model]
 	@$(BIN)/python examples/support/demo.py "$$Q"
