@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,7 +68,8 @@ async def test_work_that_breaks_the_transaction_fails_its_group_and_later_work_s
 
     await writer.settled()
     one, broken, two = writer.submit(insert(1)), writer.submit(break_off), writer.submit(insert(2))
-    await asyncio.wait([one, broken, two])
+    together: list[asyncio.Future[Any]] = [one, broken, two]
+    await asyncio.wait(together)
     assert isinstance(broken.exception(), LookupError)
     # Which of its neighbours were in its group depends on when the writer looked.
     kept = [work.result() for work in (one, two) if not work.exception()]
