@@ -330,7 +330,8 @@ G_ANSWER = {"functionResponse": {"name": "look", "response": {"output": "ok"}}}
 REFUSED = {
     "anthropic needs max_tokens": (_anthropic(max_tokens=None), "max_tokens: Field required"),
     "anthropic knows no other fields": (_anthropic(store=False), "Extra inputs"),
-    "anthropic roles alternate": (_anthropic(USER, USER), "alternate"),
+    "anthropic begins with the user": (_anthropic({"role": "assistant", "content": "x"}, USER), "first message"),
+    "anthropic has two roles": (_anthropic({"role": "system", "content": "x"}, USER), "'user' or 'assistant'"),
     "anthropic ends with the user": (_anthropic(USER, {"role": "assistant", "content": "x"}), "end with a user"),
     "anthropic text is not empty": (
         _anthropic({"role": "user", "content": [{"type": "text", "text": ""}]}),

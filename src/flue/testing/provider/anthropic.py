@@ -231,21 +231,33 @@ def _check_tools(tools: object) -> None:
 def _check_messages(messages: list[Any], model: str, ledger: Ledger) -> None:
     open_calls: list[str] = []
     seen: set[str] = set()
-    expected = "user"
-    for index, item in enumerate(messages):
-        where = f"messages.{index}"
-        message = check_object(item, where)
-        role = message.get("role")
-        require(role == expected, f'{where}: roles must alternate between "user" and "assistant"', where)
-        expected = "assistant" if role == "user" else "user"
-        content = message.get("content")
-        blocks = _blocks(content) if isinstance(content, str) else check_list(content, f"{where}.content")
+    turns = _combined(messages)
+    for role, blocks, where in turns:
         if role == "user":
             _check_user(blocks, where, open_calls, ledger)
             open_calls = []
         else:
             open_calls = _check_assistant(blocks, where, seen, model, ledger)
-    require(expected == "assistant", "messages: the conversation must end with a user message", "messages")
+    require(turns[0][0] == "user", 'messages: first message must use the "user" role', "messages")
+    require(turns[-1][0] == "user", "messages: the conversation must end with a user message", "messages")
+
+
+def _combined(messages: list[Any]) -> list[tuple[str, list[Any], str]]:
+    """Return role, blocks and place of each turn; the service joins neighbours of one role into one turn."""
+    turns: list[tuple[str, list[Any], str]] = []
+    for index, item in enumerate(messages):
+        where = f"messages.{index}"
+        message = check_object(item, where)
+        role = message.get("role")
+        if role not in ("user", "assistant"):
+            raise ViolationError(f"{where}.role: Input should be 'user' or 'assistant'", where)
+        content = message.get("content")
+        blocks = _blocks(content) if isinstance(content, str) else check_list(content, f"{where}.content")
+        if turns and turns[-1][0] == role:
+            turns[-1][1].extend(blocks)
+        else:
+            turns.append((role, list(blocks), where))
+    return turns
 
 
 def _check_user(blocks: list[Any], where: str, open_calls: list[str], ledger: Ledger) -> None:

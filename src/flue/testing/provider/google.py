@@ -97,8 +97,9 @@ class GoogleGenerativeAI:
         return headers.get("x-goog-api-key") or next(iter(parse_qs(query).get("key", ())), None)
 
     def turn(self, body: Json, path: str) -> Turn:
-        """Follow the conversation to its last user text."""
+        """Follow the conversation to its last user text; pictures sent after tool results belong to those."""
         turn = Turn(_model(path))
+        answered = False
         for content in body["contents"]:
             if content.get("role") == "model":
                 turn.rounds += 1
@@ -106,10 +107,12 @@ class GoogleGenerativeAI:
                 continue
             texts = [part["text"] for part in content["parts"] if "text" in part]
             results = [part["functionResponse"] for part in content["parts"] if "functionResponse" in part]
+            pictures = any("inlineData" in part for part in content["parts"])
             if results:
                 turn.results += [_result_text(result["response"]) for result in results]
-            elif texts:
+            elif texts and not (answered and pictures):
                 turn.say("\n".join(texts))
+            answered = bool(results)
         return turn
 
     # ------------------------------------------------------------------------------------------------- checks
