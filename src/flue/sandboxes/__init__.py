@@ -1,1 +1,58 @@
+"""Sandboxes: where an agent's files lie and its commands run.
 
+`virtual()` is the default: bash and files in memory, nothing of the host. `local()` is the host itself. Both are
+factories for an agent's `sandbox=`. Names are loaded when first used: importing this package costs nothing and works
+where there are no processes and no threads.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flue.harness.env import SessionEnv
+    from flue.harness.sandbox import SandboxFactory, create_sandbox_session_env
+    from flue.ports import ExecResult, FileStat, Sandbox
+    from flue.sandboxes.directory import DirectoryFiles, directory
+    from flue.sandboxes.engine import Limits, Network
+    from flue.sandboxes.local import local
+    from flue.sandboxes.virtual import virtual
+
+_EXPORTS = {
+    "harness.env": ("SessionEnv",),
+    "harness.sandbox": ("SandboxFactory", "create_sandbox_session_env"),
+    "ports": ("ExecResult", "FileStat", "Sandbox"),
+    "sandboxes.directory": ("DirectoryFiles", "directory"),
+    "sandboxes.engine": ("Limits", "Network"),
+    "sandboxes.local": ("local",),
+    "sandboxes.virtual": ("virtual",),
+}
+_MODULES = {name: module for module, names in _EXPORTS.items() for name in names}
+
+__all__ = [
+    "DirectoryFiles",
+    "ExecResult",
+    "FileStat",
+    "Limits",
+    "Network",
+    "Sandbox",
+    "SandboxFactory",
+    "SessionEnv",
+    "create_sandbox_session_env",
+    "directory",
+    "local",
+    "virtual",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'flue.sandboxes' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"flue.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

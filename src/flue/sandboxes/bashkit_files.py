@@ -1,0 +1,232 @@
+"""The files of a bashkit sandbox: one file system for each directory that lasts, seen as one tree.
+
+Facts about bashkit 0.20.1 that this module works around, each with a test in tests/sandboxes/test_bashkit_facts.py:
+a new `FileSystem` is not empty; used directly it does not follow symlinks; its root can be removed; its errors are
+`RuntimeError`s with a text.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from flue.ports import FileStat
+from flue.sandboxes.engine import KEPT
+
+if TYPE_CHECKING:
+    from bashkit import Bash, FileSystem
+
+MAX_LINKS = 40
+"""How many symlinks one path may go through, as on Linux (path_resolution(7))."""
+
+# The texts of bashkit's file errors, in the order they are looked for.
+_ERRORS = (
+    ("not a directory", errno.ENOTDIR),
+    ("is a directory", errno.EISDIR),
+    ("directory not empty", errno.ENOTEMPTY),
+    ("directory exists", errno.EEXIST),
+    ("file exists", errno.EEXIST),
+    ("not found", errno.ENOENT),
+    ("Too many levels of symbolic links", errno.ELOOP),
+    ("file too large", errno.EFBIG),
+    ("filesystem full", errno.ENOSPC),
+    ("too many files", errno.ENOSPC),
+    ("too many directories", errno.ENOSPC),
+    ("filename too long", errno.ENAMETOOLONG),
+    ("path too long", errno.ENAMETOOLONG),
+    ("path too deep", errno.ENAMETOOLONG),
+    ("unsafe character", errno.EINVAL),
+    ("read-only", errno.EROFS),
+)
+# These say more than the errno's own text: which limit, which character.
+_TELLING = (errno.EFBIG, errno.ENOSPC, errno.ENAMETOOLONG, errno.EINVAL, errno.EIO)
+
+
+def file_error(code: int, path: str, detail: str = "") -> OSError:
+    """Return the `OSError` (of the subclass that belongs to `code`) for a path of the sandbox."""
+    text = os.strerror(code)
+    return OSError(code, f"{text} ({detail})" if detail else text, path)
+
+
+@contextmanager
+def _named_errors(path: str) -> Iterator[None]:
+    """Turn bashkit's errors into the `OSError` family, naming the path the caller asked for."""
+    try:
+        yield
+    except UnicodeEncodeError:
+        raise file_error(errno.EINVAL, path, "not valid Unicode") from None
+    except RuntimeError as error:
+        text = str(error).removeprefix("io error: ")
+        code = next((code for part, code in _ERRORS if part in text), errno.EIO)
+        raise file_error(code, path, text if code in _TELLING else "") from None
+
+
+class BashkitFiles:
+    """The tree that commands see, for use from outside a command. Its methods never wait for a running command.
+
+    Limits of each of the directories that last: 10,000,000 bytes a file, 100,000,000 bytes, 10,000 files and 10,000
+    directories together, 100 levels, 255 bytes a name, no control characters in names.
+    """
+
+    def __init__(self) -> None:
+        self._mounts = {point: _empty_file_system() for point in KEPT}
+        self._view: FileSystem | None = None
+
+    def mount_into(self, bash: Bash) -> None:
+        """Let a shell see the files."""
+        for point, files in self._mounts.items():
+            if not files.exists("/"):
+                # `rm -rf /workspace` took the root along; without one nothing can be listed.
+                files.mkdir("/", recursive=True)
+            bash.mount(point, files)
+
+    def read_file(self, path: str) -> bytes:
+        """Return a file's bytes."""
+        with _named_errors(path):
+            files, inner = self._place(self._real_path(path, path))
+            return files.read_file(inner)
+
+    def write_file(self, path: str, content: bytes) -> None:
+        """Write a file, with its parents."""
+        files, inner = self._kept_place(path, follow=True)
+        if inner == "/":
+            raise file_error(errno.EISDIR, path)
+        with _named_errors(path):
+            try:
+                files.write_file(inner, content)
+                return
+            except RuntimeError as error:
+                if "not found" not in str(error):
+                    raise
+            try:
+                files.mkdir(posixpath.dirname(inner), recursive=True)
+            except RuntimeError as error:
+                # A file stands where a parent directory should be.
+                raise file_error(errno.ENOTDIR, path) if "exists" in str(error) else error from None
+            files.write_file(inner, content)
+
+    def stat(self, path: str, *, follow: bool = False) -> FileStat:
+        """Describe a path."""
+        with _named_errors(path):
+            files, inner = self._place(self._real_path(path, path, follow=follow))
+            found = files.stat(inner)
+        kind = found["file_type"]
+        return FileStat(kind == "file", kind == "directory", kind == "symlink", found["size"], found["modified"])
+
+    def readdir(self, path: str) -> list[str]:
+        """Return the names in a directory, sorted."""
+        with _named_errors(path):
+            files, inner = self._place(self._real_path(path, path))
+            return sorted(entry["name"] for entry in files.read_dir(inner))
+
+    def exists(self, path: str) -> bool:
+        """Say whether a path leads to something."""
+        try:
+            self.stat(path, follow=True)
+        except OSError:
+            return False
+        return True
+
+    def mkdir(self, path: str, *, recursive: bool) -> None:
+        """Create a directory."""
+        if recursive and self.exists(path) and self.stat(path, follow=True).is_directory:
+            return
+        files, inner = self._kept_place(path, follow=recursive)
+        if inner == "/":
+            raise file_error(errno.EEXIST, path)
+        with _named_errors(path):
+            files.mkdir(inner, recursive=recursive)
+
+    def rm(self, path: str, *, recursive: bool, force: bool) -> None:
+        """Remove a file, a link, or with `recursive` a tree. The directories that last are only emptied."""
+        try:
+            is_directory = self.stat(path).is_directory
+        except (FileNotFoundError, NotADirectoryError):
+            if force:
+                return
+            raise
+        if is_directory and not recursive:
+            raise file_error(errno.EISDIR, path)
+        files, inner = self._kept_place(path, follow=False)
+        with _named_errors(path):
+            if inner == "/":
+                _clear(files)
+            else:
+                files.remove(inner, recursive=recursive)
+
+    def _kept_place(self, path: str, *, follow: bool) -> tuple[FileSystem, str]:
+        """Return where a path to be changed lies; `OSError` (EROFS) outside the directories that last."""
+        place = self._mounted(self._real_path(path, path, follow=follow))
+        if place is None:
+            raise file_error(errno.EROFS, path, f"only {', '.join(KEPT)} keep files")
+        return place
+
+    def _place(self, real: str) -> tuple[FileSystem, str]:
+        return self._mounted(real) or (self._whole_tree(), real)
+
+    def _mounted(self, real: str) -> tuple[FileSystem, str] | None:
+        for point, files in self._mounts.items():
+            if real == point or real.startswith(f"{point}/"):
+                if not files.exists("/"):
+                    files.mkdir("/", recursive=True)
+                return files, real[len(point) :] or "/"
+        return None
+
+    def _real_path(self, path: str, asked: str, *, follow: bool = True) -> str:
+        """Return the path with symlinks resolved, the last one only with `follow`."""
+        pending, real, links = path.split("/")[::-1], "", 0
+        while pending:
+            part = pending.pop()
+            if part in ("", "."):
+                continue
+            if part == "..":
+                real = real.rpartition("/")[0]
+                continue
+            here = f"{real}/{part}"
+            target = self._link_target(here) if pending or follow else None
+            if target is None:
+                real = here
+                continue
+            links += 1
+            if links > MAX_LINKS:
+                raise file_error(errno.ELOOP, asked)
+            if target.startswith("/"):
+                real = ""
+            pending += target.split("/")[::-1]
+        return real or "/"
+
+    def _link_target(self, real: str) -> str | None:
+        place = self._mounted(real)
+        if place is None or place[1] == "/":
+            return None
+        try:
+            return place[0].read_link(place[1])
+        except (RuntimeError, UnicodeEncodeError):
+            return None
+
+    def _whole_tree(self) -> FileSystem:
+        """Return the tree as a shell sees it, for the parts that are the same for every command (`/etc`, `/bin`)."""
+        if self._view is None:
+            from bashkit import Bash
+
+            shell = Bash()
+            self.mount_into(shell)
+            self._view = shell.fs()
+        return self._view
+
+
+def _empty_file_system() -> FileSystem:
+    from bashkit import FileSystem
+
+    files = FileSystem()
+    _clear(files)
+    return files
+
+
+def _clear(files: FileSystem) -> None:
+    for entry in files.read_dir("/"):
+        files.remove(f"/{entry['name']}", recursive=True)

@@ -1,0 +1,195 @@
+"""`virtual()`: the default sandbox, with bash and files in memory and nothing of the host."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping, Sequence
+
+from flue.errors import DefinitionError
+from flue.harness.env import SessionEnv
+from flue.ports import ExecResult, FileStat
+from flue.sandboxes.bashkit_engine import open_bashkit
+from flue.sandboxes.engine import KEPT, WORKSPACE, Command, Engine, EngineOptions, Limits, Network, OpenEngine
+from flue.sandboxes.results import TIMEOUT_EXIT_CODE, check_environment, text_result, timeout_note
+
+
+def virtual(
+    files: Mapping[str, str | bytes] | None = None,
+    *,
+    network: bool | Sequence[str] | Network = False,
+    limits: Limits | None = None,
+    cwd: str = WORKSPACE,
+) -> VirtualSandboxFactory:
+    """Return a factory of virtual sandboxes: every harness gets a fresh file system that holds `files`.
+
+    `files` maps paths to text (written as UTF-8) or bytes; relative paths count from /workspace. `directory("docs")`
+    makes such a mapping from a directory of the host. `cwd` is where commands start.
+
+    Inside is bash with the usual text tools (grep, sed, awk, find, jq, sqlite3, tar …) but no processes, git, python
+    or package managers. Files in /workspace, /home/user and /tmp last from one command to the next; whatever a command
+    writes elsewhere, and `cd`, exports and functions, ends with it. Nothing survives the process.
+
+    `network` is what curl may reach: False nothing, True every public address, a list of URL prefixes, or a `Network`.
+
+    Commands run in this process, in threads. `limits` and timeouts hold for scripts that err, not against ones written
+    to do harm. Raises `DefinitionError` for arguments of the wrong kind.
+    """
+    return VirtualSandboxFactory(
+        EngineOptions(_checked_files(files or {}), limits or Limits(), _checked_network(network)),
+        _checked_directory(cwd),
+        open_bashkit,
+    )
+
+
+class VirtualSandboxFactory:
+    """Makes virtual sandboxes. Built by `virtual()`."""
+
+    def __init__(self, options: EngineOptions, cwd: str, open_engine: OpenEngine) -> None:
+        self._options = options
+        self._cwd = cwd
+        self._open_engine = open_engine
+
+    async def create_session_env(self, *, id: str, cwd: str | None = None) -> SessionEnv:
+        """Return the environment of a new sandbox; its working directory exists. Raises `SandboxError`."""
+        engine = await self._open_engine(self._options)
+        env = SessionEnv(VirtualSandbox(engine, self._options.limits), self._cwd)
+        for path in {self._cwd, env.resolve_path(cwd or ".")}:
+            if not await engine.exists(path):
+                await engine.mkdir(path, recursive=True)
+        return env
+
+    def __repr__(self) -> str:
+        return f"virtual({len(self._options.files)} files, cwd={self._cwd!r})"
+
+
+class VirtualSandbox:
+    """Implements the `Sandbox` port over an engine."""
+
+    description = (
+        "A simulated bash with files in memory. Files under /workspace, /home/user and /tmp last between commands; "
+        "anything written elsewhere, and every cd, export and function, is gone when the command ends. There are no "
+        "background processes, and no git, python or package managers."
+    )
+    """What a model should know about the place its commands run in."""
+
+    def __init__(self, engine: Engine, limits: Limits) -> None:
+        self._engine = engine
+        self._limits = limits
+
+    async def read_file(self, path: str) -> bytes:
+        """Return the whole file; symlinks are followed."""
+        return await self._engine.read_file(path)
+
+    async def write_file(self, path: str, content: bytes) -> None:
+        """Write the whole file, with its parents; `OSError` (EROFS) outside the directories that last."""
+        await self._engine.write_file(path, content)
+
+    async def stat(self, path: str) -> FileStat:
+        """Describe a path without following a final symlink."""
+        return await self._engine.stat(path)
+
+    async def readdir(self, path: str) -> list[str]:
+        """Return the names in a directory, dotfiles included, sorted."""
+        return await self._engine.readdir(path)
+
+    async def exists(self, path: str) -> bool:
+        """Say whether the path leads to something; never raises."""
+        return await self._engine.exists(path)
+
+    async def mkdir(self, path: str, *, recursive: bool = False) -> None:
+        """Create a directory; with `recursive` create parents and accept an existing directory."""
+        await self._engine.mkdir(path, recursive=recursive)
+
+    async def rm(self, path: str, *, recursive: bool = False, force: bool = False) -> None:
+        """Remove a file, or with `recursive` a tree; with `force` a missing path is fine."""
+        await self._engine.rm(path, recursive=recursive, force=force)
+
+    async def exec(
+        self,
+        command: str,
+        *,
+        cwd: str,
+        env: Mapping[str, str] | None = None,
+        stdin: str | bytes | None = None,
+        timeout: float | None = None,
+    ) -> ExecResult:
+        """Run a bash script. A limit that ends it gives exit code 1 and says so on stderr after what was printed.
+
+        Raises `OSError` when `cwd` is missing, and `UsageError` for an impossible environment.
+        """
+        seconds = self._limits.seconds if timeout is None else min(timeout, self._limits.seconds)
+        outcome = await self._engine.run(
+            Command(
+                command,
+                cwd,
+                seconds,
+                check_environment(env),
+                stdin.encode("utf-8", errors="replace") if isinstance(stdin, str) else stdin,
+            )
+        )
+        printed = outcome.stdout, outcome.stderr
+        if outcome.ending == "timeout":
+            return text_result(*printed, TIMEOUT_EXIT_CODE, timeout_note(seconds), outcome.note)
+        stopped = f"The command was stopped: {outcome.detail}." if outcome.ending == "limit" else ""
+        return text_result(*printed, outcome.exit_code, stopped, outcome.note)
+
+
+def _checked_files(files: Mapping[str, str | bytes]) -> dict[str, bytes]:
+    if not isinstance(files, Mapping):
+        raise DefinitionError(
+            f"virtual(): files must map paths to text or bytes, got {type(files).__name__}.",
+            hint='Write files={"notes.md": "…"}, or files=directory("docs").',
+        )
+    checked: dict[str, bytes] = {}
+    for name, content in files.items():
+        path = _inside(name, "a path of files")
+        if path in KEPT:
+            raise DefinitionError(f"virtual(): the path {name!r} of files is a directory.")
+        if path in checked:
+            raise DefinitionError(f"virtual(): two paths of files mean {path}.")
+        checked[path] = _checked_content(name, content)
+    return checked
+
+
+def _checked_content(name: str, content: object) -> bytes:
+    if isinstance(content, bytes | bytearray | memoryview):
+        return bytes(content)
+    if not isinstance(content, str):
+        raise DefinitionError(f"virtual(): the file {name!r} must be text or bytes, got {type(content).__name__}.")
+    try:
+        return content.encode()
+    except UnicodeEncodeError:
+        raise DefinitionError(
+            f"virtual(): the file {name!r} is not valid Unicode text.", hint="Give its content as bytes."
+        ) from None
+
+
+def _checked_directory(path: str) -> str:
+    return _inside(path, "cwd")
+
+
+def _inside(path: object, what: str) -> str:
+    """Return a path as an absolute one in a directory that lasts."""
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise DefinitionError(f"virtual(): {what} must be a path, got {path!r}.")
+    absolute = posixpath.normpath(posixpath.join(WORKSPACE, path)).replace("//", "/")
+    if not any(absolute == kept or absolute.startswith(f"{kept}/") for kept in KEPT):
+        raise DefinitionError(
+            f"virtual(): {what} is {path!r}, but only {', '.join(KEPT)} keep files.",
+            hint="Use a path relative to /workspace.",
+        )
+    return absolute
+
+
+def _checked_network(network: object) -> Network | None:
+    if isinstance(network, Network):
+        return network
+    if isinstance(network, bool):
+        return Network() if network else None
+    prefixes = network if isinstance(network, Sequence) and not isinstance(network, str | bytes) else [None]
+    if all(isinstance(prefix, str) and "://" in prefix for prefix in prefixes):
+        return Network(allow=tuple(prefixes))
+    raise DefinitionError(
+        f"virtual(): network must be true, false or a list of URL prefixes, got {network!r}.",
+        hint='For example network=["https://api.example.com"].',
+    )
