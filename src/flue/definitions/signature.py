@@ -91,14 +91,16 @@ class Signature:
         from pydantic import ValidationError
 
         built = self._built()
+        issues = [f"{name}: must not be given" for name in arguments if name not in built.schema["properties"]]
         try:
             valid = built.model.model_validate(dict(arguments))
         except ValidationError as error:
-            issues = [
+            issues += [
                 f"{'.'.join(map(str, issue['loc'])) or 'root'}: {issue['msg']}"
                 for issue in error.errors(include_url=False, include_context=False, include_input=False)
             ]
-            raise ArgumentsError(self.label, issues, arguments) from None
+        if issues:
+            raise ArgumentsError(self.label, issues, arguments)
         given = valid.model_fields_set
         values = {f.parameter: getattr(valid, f.name) for f in built.fields if f.name in given or not f.own_default}
         return self.function(**values, **dict.fromkeys(built.context_parameters, context))
@@ -120,7 +122,7 @@ class Signature:
         )
         definitions = {f.name: self._definition(f.parameter, types[f.parameter]) for f in fields}
         try:
-            model = _build_model({f.name: f.parameter for f in fields}, definitions)
+            model = _build_model(definitions)
             return _Arguments(model, fields, contexts, _object_schema(model))
         except Exception as error:  # noqa: BLE001 - pydantic has no common error; `_failed_type` says what it was.
             raise _failed_type(owner, fields, definitions, error) from None
@@ -138,9 +140,8 @@ class Signature:
             plain, metadata = annotation.__origin__, annotation.__metadata__
         if default is None and type(None) not in get_args(plain):
             plain = Optional[plain]  # noqa: UP045 - `|` fails for forward references; models do send null for None.
-        if name in self._documented:
-            metadata = (Field(description=self._documented[name]), *metadata)
-        return (Annotated[(plain, *metadata)] if metadata else plain), default
+        ours = Field(alias=name, description=self._documented.get(name))
+        return Annotated[(plain, ours, *metadata)], default
 
 
 def _is_field_info(default: Any) -> bool:
@@ -148,11 +149,11 @@ def _is_field_info(default: Any) -> bool:
     return type(default).__module__ == "pydantic.fields" and type(default).__name__ == "FieldInfo"
 
 
-def _build_model(names: Mapping[str, str], definitions: Mapping[str, tuple[Any, Any]]) -> type[BaseModel]:
-    from pydantic import ConfigDict, create_model
+def _build_model(definitions: Mapping[str, tuple[Any, Any]]) -> type[BaseModel]:
+    from pydantic import create_model
 
-    config = ConfigDict(extra="forbid", alias_generator=names.__getitem__)
-    return create_model("Arguments", __config__=config, **dict(definitions))  # type: ignore[call-overload, no-any-return]
+    # No configuration: dataclasses and typed dictionaries in the annotations would take it over.
+    return create_model("Arguments", **dict(definitions))  # type: ignore[call-overload, no-any-return]
 
 
 def _object_schema(model: type[BaseModel]) -> Json:
@@ -164,7 +165,7 @@ def _object_schema(model: type[BaseModel]) -> Json:
         ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
 
     schema = _without_titles(model.model_json_schema(schema_generator=QuietSchema))
-    return {"type": "object", "properties": schema.pop("properties", {}), **schema}
+    return {"type": "object", "properties": schema.pop("properties", {}), **schema, "additionalProperties": False}
 
 
 def _without_titles(schema: Any) -> Any:
