@@ -46,6 +46,7 @@ lint: $(VENV)/installed-dev ## Check format and style
 
 types: $(VENV)/installed-dev ## Check types
 	@$(BIN)/mypy
+	@for example in examples/*/; do MYPYPATH=$$example $(BIN)/mypy --no-error-summary $$example; done # each is a project of its own
 
 docs: $(VENV)/installed-dev ## Run every snippet of the documentation
 	@$(PYTEST) tests/docs

@@ -44,3 +44,12 @@ def test_it_really_is_the_python_of_a_worker(report: Any) -> None:
 
 def test_every_module_of_the_core_imports(report: Any) -> None:
     assert {"flue.errors", "flue.ports", "flue.definitions.tool", "flue.harness.session"} <= set(report["imported"])
+
+
+def test_a_prompt_runs_tools_and_gives_a_typed_result(report: Any) -> None:
+    assert report["tools"] == ["write", "read", "inhabitants", "finish"]
+    assert report["conversation"] == {
+        "data": "Capital(city='Paris', inhabitants=2100000)",
+        "text": "You asked for a capital.",
+        "files": {"/workspace/notes.md": "The capital is Paris.\n"},
+    }
