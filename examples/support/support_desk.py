@@ -7,7 +7,7 @@ from choose_model import choose_model
 from pydantic import BaseModel, Field
 
 from flue import AgentContext, FlueContext, create_agent, register_provider
-from flue.sandboxes import virtual
+from flue.sandboxes import directory, virtual
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -27,7 +27,7 @@ def support(ctx: AgentContext) -> dict[str, Any]:
     if base_url := ctx.env.get("OPENAI_BASE_URL"):  # Ollama, vLLM, llama.cpp, …: MODEL=local/<name of the model>
         key = ctx.env.get("OPENAI_API_KEY", "none")
         register_provider("local", api="openai-completions", base_url=base_url, api_key=key)
-    pages = {f"docs/{page.relative_to(DOCS).as_posix()}": page.read_text("utf-8") for page in DOCS.rglob("*.md")}
+    pages = directory(DOCS, into="docs")
     return {"model": choose_model(ctx.env), "instructions": INSTRUCTIONS, "sandbox": virtual(files=pages)}
 
 
