@@ -191,9 +191,7 @@ def _failed_type(
     """Name the parameter whose type pydantic cannot handle."""
     for candidate in fields:
         try:
-            _object_schema(
-                _build_model({candidate.name: candidate.parameter}, {candidate.name: definitions[candidate.name]})
-            )
+            _object_schema(_build_model({candidate.name: definitions[candidate.name]}))
         except Exception as own_error:  # noqa: BLE001 - whatever pydantic raises, its message is passed on.
             owner, error = f"{owner}, parameter {candidate.parameter!r}", own_error
             break
