@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+import bashkit
 from pydantic import BaseModel
 
 import flue
@@ -143,5 +144,6 @@ async def main() -> str:
             "conversation": conversation,
             "tools": [event.to_json()["toolName"] for event in events if event.type == "tool_start"],
             "imported": import_all(),
+            "shell": bashkit.Bash().execute_sync("echo worker | tr a-z A-Z").stdout,
         }
     )

@@ -53,3 +53,7 @@ def test_a_prompt_runs_tools_and_gives_a_typed_result(report: Any) -> None:
         "text": "You asked for a capital.",
         "files": {"/workspace/notes.md": "The capital is Paris.\n"},
     }
+
+
+def test_the_engine_of_the_virtual_sandbox_runs_there_too(report: Any) -> None:
+    assert report["shell"] == "WORKER\n"
