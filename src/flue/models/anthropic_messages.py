@@ -34,7 +34,8 @@ OAUTH = "oauth-2025-04-20"
 OAUTH_PREFIX = "sk-ant-oat"
 CACHE_MARK = b',"cache_control":{"type":"ephemeral"}}'
 DEFAULT_MAX_TOKENS = 8192  # the protocol requires a number; for models whose limit is unknown
-LEAST_BUDGET = 1024  # smallest thinking budget the API accepts, and the least kept for the answer
+LEAST_BUDGET = 1024  # tokens; the smallest thinking budget that the API accepts
+LEAST_ANSWER = 1024  # tokens kept for the answer when thinking has to share a small limit
 # Opus and Sonnet decide for themselves how much to think from version 4.6 on.
 ADAPTIVE = re.compile(r"(?:opus|sonnet)-(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
 STOP_REASONS: Mapping[str, StopReason] = {
@@ -111,7 +112,7 @@ class AnthropicMessages(WireModel):
             thinking = {"type": "adaptive", "display": "summarized"}
             return {"max_tokens": wanted, "thinking": thinking, "output_config": {"effort": effort}}
         total = min(wanted + BUDGETS[level], limit)
-        budget = min(BUDGETS[level], total - LEAST_BUDGET)
+        budget = min(BUDGETS[level], total - min(wanted, LEAST_ANSWER))
         if budget < LEAST_BUDGET:
             return {"max_tokens": wanted, "thinking": {"type": "disabled"}}
         return {

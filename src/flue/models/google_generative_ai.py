@@ -26,7 +26,7 @@ from flue.messages import (
 )
 from flue.models.answer import Answer
 from flue.models.encoding import dumps
-from flue.models.failures import broken_stream, event_failure
+from flue.models.failures import broken_stream
 from flue.models.thinking import BUDGETS, clamp_level, level_name
 from flue.models.wire import Decoder, WireEncoder, WireModel
 from flue.ports import ModelRequest
@@ -179,8 +179,6 @@ class GoogleDecoder(Decoder):
     def feed(self, event: Json) -> None:
         """Take one chunk."""
         answer = self.answer
-        if error := event.get("error"):
-            raise event_failure(answer.info.provider, error)
         if response_id := event.get("responseId"):
             answer.response_id = response_id
         if usage := event.get("usageMetadata"):

@@ -227,8 +227,8 @@ class _Stream:
                     self.over = decoder.ended = True
                     return
                 event = _loads(data)
-                if name == b"error":
-                    raise event_failure(self._model.info.provider, event.get("error", event))
+                if name == b"error" or event.get("error"):
+                    raise event_failure(self._model.info.provider, event.get("error") or event)
                 decoder.feed(event)
                 if decoder.done:
                     self.over = True
