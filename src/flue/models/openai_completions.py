@@ -25,7 +25,6 @@ from flue.messages import (
 from flue.models.answer import Answer, Block
 from flue.models.compat import Compat
 from flue.models.encoding import dumps
-from flue.models.failures import event_failure
 from flue.models.thinking import clamp_level
 from flue.models.wire import Decoder, WireEncoder, WireModel
 from flue.ports import ModelInfo, ModelRequest
@@ -216,8 +215,6 @@ class CompletionsDecoder(Decoder):
     def feed(self, event: Json) -> None:
         """Take one chunk."""
         answer = self.answer
-        if error := event.get("error"):
-            raise event_failure(answer.info.provider, error)
         if usage := event.get("usage"):
             self._usage(usage)
         if answer.response_id is None:

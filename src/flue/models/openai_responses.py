@@ -203,8 +203,8 @@ class ResponsesDecoder(Decoder):
             case "response.failed" | "response.cancelled":
                 response = event.get("response") or {}
                 raise event_failure(self.answer.info.provider, response.get("error") or "the response failed")
-            case "error":
-                raise event_failure(self.answer.info.provider, event.get("error") or event)
+            case "error":  # hosts that name no events
+                raise event_failure(self.answer.info.provider, event)
 
     def _begin(self, index: int, item: Json) -> Block | None:
         kinds: dict[str, BlockKind] = {"message": "text", "reasoning": "thinking", "function_call": "toolcall"}
