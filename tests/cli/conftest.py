@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+import asyncio
 import os
+import subprocess
+import sys
 import textwrap
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
 
+import flue as package
 from flue.cli.main import main
+from flue.testing.provider_server import ProviderServer
 
 Write = Callable[[dict[str, str]], Path]
 
@@ -64,3 +71,85 @@ def flue(root: Path, capfd: pytest.CaptureFixture[str]) -> Flue:
         return Outcome(code, *capfd.readouterr())
 
     return run
+
+
+class Provider:
+    """A fake model provider that runs in a thread of its own, so that commands may use this thread's event loop."""
+
+    def __init__(self) -> None:
+        self.server = ProviderServer()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._wait(self.server.__aenter__())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._wait(self.server.__aexit__(None, None, None))
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    @property
+    def env_file(self) -> str:
+        """Return the text of an environment file that sends `ollama/<any model>` to this server."""
+        return f"OLLAMA_BASE_URL={self.server.base_url('openai-completions')}\n"
+
+    def _wait(self, work: Coroutine[Any, Any, Any]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=10)
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    """Return a running fake provider; texts in `[[…]]` tell it what to answer."""
+    with Provider() as running:
+        yield running
+
+
+@dataclass
+class Child:
+    """A `flue` command in a process of its own."""
+
+    process: subprocess.Popen[bytes]
+    seen: bytes = b""
+
+    def type(self, text: str) -> None:
+        """Write to its stdin."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(text.encode())
+        self.process.stdin.flush()
+
+    def until(self, text: str) -> None:
+        """Read stderr until `text` has appeared."""
+        assert self.process.stderr is not None
+        while text.encode() not in self.seen:
+            piece = os.read(self.process.stderr.fileno(), 65536)
+            assert piece, f"stderr ended before {text!r}: {self.seen.decode()}"
+            self.seen += piece
+
+    def finish(self) -> Outcome:
+        """Wait for the end."""
+        out, err = self.process.communicate(timeout=15)
+        return Outcome(self.process.returncode, out.decode(), (self.seen + err).decode())
+
+
+@pytest.fixture
+def spawn(root: Path) -> Iterator[Callable[..., Child]]:
+    """Start the `flue` command in a process of its own; `stdin` is a pipe unless given."""
+    source = str(Path(package.__file__).parent.parent)
+    code = f"import sys; sys.path.insert(0, {source!r}); from flue.cli.main import main; sys.exit(main())"
+    children: list[subprocess.Popen[bytes]] = []
+
+    def start(*arguments: str, **streams: Any) -> Child:
+        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
+        child = subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=root, **streams)
+        children.append(child)
+        return Child(child)
+
+    yield start
+    for child in children:
+        if child.poll() is None:
+            child.kill()
+        child.communicate()

@@ -10,6 +10,7 @@ import argparse
 import json
 import shlex
 import sys
+from contextlib import aclosing
 from typing import Any, TextIO
 
 from flue.cli.arguments import add_project_options
@@ -20,6 +21,7 @@ from flue.cli.render import Renderer
 from flue.cli.stdin import lines
 from flue.definitions.agent import Agent
 from flue.errors import AbortError, ConfigError
+from flue.project.agent_store import AgentStore
 from flue.project.modules import AgentModule
 
 
@@ -69,16 +71,18 @@ class Conversation:
     async def hold(self, agent: Agent) -> int:
         """Answer every line of stdin and return the exit code."""
         from flue.host import open_context
+        from flue.stores.sqlite import SqliteStore
 
+        store = AgentStore(SqliteStore(self._opened.store), self._args.agent)
         context = open_context(
             id=self._args.instance,
             env=self._opened.env,
-            store=self._opened.store,
+            store=store,
             registrations=self._opened.project.registrations,
             on_event=self._renderer,
         )
         failed = False
-        async with context as ctx:
+        async with aclosing(store), context as ctx:
             harness = await ctx.init(agent)
             session = await harness.session(self._args.session)
             if self._interactive:
@@ -88,7 +92,8 @@ class Conversation:
                 if line.strip():
                     failed |= not await self._answer(session, line.strip())
                 self._ask()
-        self._renderer.end_line()
+        if self._interactive:
+            self._renderer.write("\n")
         return 1 if failed and not self._interactive else 0
 
     async def _answer(self, session: Any, text: str) -> bool:

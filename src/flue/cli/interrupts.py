@@ -8,6 +8,7 @@ synchronous code keeps the loop busy.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
@@ -26,16 +27,18 @@ class Interrupts:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[int] | None = None
         self._abort: Callable[[], None] | None = None
+        self._aborting = False
         self._previous: dict[signal.Signals, Any] = {}
 
     @contextmanager
     def aborting(self, abort: Callable[[], None]) -> Iterator[None]:
-        """Inside the block the first Ctrl-C calls `abort` instead of ending the command."""
+        """Inside the block the first Ctrl-C calls `abort`; a second one ends the command at once."""
         self._abort = abort
         try:
             yield
         finally:
             self._abort = None
+            self._aborting = False
 
     def run(self, command: Coroutine[Any, Any, int]) -> int:
         """Run `command` and return its exit code, or 128 plus the signal that ended it (130 SIGINT, 143 SIGTERM)."""
@@ -66,12 +69,15 @@ class Interrupts:
         assert self._loop is not None
         assert self._task is not None
         if number == signal.SIGINT and self._abort is not None:
-            abort, self._abort = self._abort, None
+            abort, self._abort, self._aborting = self._abort, None, True
             self._loop.call_soon_threadsafe(abort)
-        elif self.received is None:
+        elif self.received is None and not self._aborting:
             self.received = number
+            # To the descriptor itself: the handler may have interrupted a write to sys.stderr.
+            os.write(2, b"\n[flue] Interrupted, stopping. Once more to end at once.\n")
             # From here the task is cancelled when the loop next runs; the call wakes a loop that waits.
             self._loop.call_soon_threadsafe(self._task.cancel)
         else:
+            self.received = number
             self._stop_listening()
             raise KeyboardInterrupt

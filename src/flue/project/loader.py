@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from flue.definitions.profile import AgentProfile
 from flue.definitions.tool import Tool
-from flue.errors import ConfigError
+from flue.errors import ConfigError, FlueError
 from flue.project.config import Config, load_config
 from flue.project.failures import module_failure
 from flue.project.layout import Kind, Layout, find_layout
@@ -112,8 +112,15 @@ def build_schemas(project: Project) -> None:
             seen.add(id(tool))
             try:
                 _ = tool.spec
-            except Exception as error:
+            except FlueError as error:
                 raise module_failure(error, file, project.root, project.package) from error
+            except Exception as error:
+                raise ConfigError(
+                    f'{project.layout.shown(file)}: the schema of tool "{tool.name}" cannot be built: '
+                    f"{type(error).__name__}: {' '.join(str(error).split())}.",
+                    code="invalid_definition",
+                    hint="Check the types of its parameters.",
+                ) from error
 
 
 def _tools(project: Project) -> Iterator[tuple[Path, Tool]]:
