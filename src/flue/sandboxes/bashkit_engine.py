@@ -25,11 +25,12 @@ from typing import TYPE_CHECKING, Any
 
 from flue.errors import SandboxError
 from flue.ports import FileStat
+from flue.sandboxes.bashkit_commands import FOLDER, make_sleep, scripts_folder
 from flue.sandboxes.bashkit_files import BashkitFiles, file_error
 from flue.sandboxes.engine import HOME, Command, EngineOptions, Limits, Network, Outcome
 
 if TYPE_CHECKING:
-    from bashkit import Bash, FileSystem
+    from bashkit import Bash
 
 GRACE = 1.0
 """Seconds that a command which was told to stop may take to do so, before it is left behind."""
@@ -39,9 +40,6 @@ OUTPUT_LIMIT = 10 * 1024 * 1024
 _STACK_PER_COMMAND = 26 * 1024
 _STACK_MIN, _STACK_MAX = 64 << 20, 1 << 30
 _STDIN, _SCRIPT = "/run/stdin", "/run/script"
-_COMMANDS_FOLDER = "/usr/local/bin"
-# Commands that bashkit lacks and that a line of bash can be.
-_COMMANDS = {"zcat": '#!/bin/bash\nexec gunzip -c "$@"\n'}
 
 _starting = threading.Lock()
 
@@ -65,7 +63,7 @@ class BashkitEngine:
             ) from error
         self._limits = options.limits
         self._network = _network_option(options.network)
-        self._commands = _commands_folder()
+        self._scripts = scripts_folder()
         for path, content in options.files.items():
             self._files.write_file(path, content)
 
@@ -102,9 +100,11 @@ class BashkitEngine:
         if not self._files.stat(command.cwd, follow=True).is_directory:
             raise file_error(errno.ENOTDIR, command.cwd)
         seconds = min(command.seconds, self._limits.seconds)
-        return await _Run(self._shell(command, seconds), command, self._limits).outcome(seconds)
+        cancelled = threading.Event()
+        shell = self._shell(command, seconds, cancelled)
+        return await _Run(shell, command, self._limits, cancelled).outcome(seconds)
 
-    def _shell(self, command: Command, seconds: float) -> Bash:
+    def _shell(self, command: Command, seconds: float, cancelled: threading.Event) -> Bash:
         from bashkit import Bash, ExecutionProfile
 
         shell = Bash(
@@ -118,18 +118,20 @@ class BashkitEngine:
             max_loop_iterations=self._limits.loop_iterations,
             timeout_seconds=seconds,
             sqlite=True,
+            custom_builtins={"sleep": make_sleep(cancelled)},
             network=self._network,
         )
         self._files.mount_into(shell)
-        shell.mount(_COMMANDS_FOLDER, self._commands, read_only=True)
+        shell.mount(FOLDER, self._scripts, read_only=True)
         return shell
 
 
 class _Run:
     """One command in its thread."""
 
-    def __init__(self, shell: Bash, command: Command, limits: Limits) -> None:
+    def __init__(self, shell: Bash, command: Command, limits: Limits, cancelled: threading.Event) -> None:
         self._shell = shell
+        self._cancelled = cancelled
         self._script = _with_stdin(shell, command) if command.stdin is not None else command.script
         self._stack = min(max(limits.commands * _STACK_PER_COMMAND, _STACK_MIN), _STACK_MAX)
         self._loop = asyncio.get_running_loop()
@@ -143,16 +145,20 @@ class _Run:
         try:
             await asyncio.wait({self._done}, timeout=seconds + GRACE)
         except asyncio.CancelledError:
-            self._shell.cancel()
-            await asyncio.wait({self._done}, timeout=GRACE)
+            await self._stop()
             raise
         if not self._done.done():
-            self._shell.cancel()
-            await asyncio.wait({self._done}, timeout=GRACE)
+            await self._stop()
         if not self._done.done():
             note = "The command does not react to its timeout and was left running; what it still writes is kept."
             return Outcome(*self._output(), 1, "timeout", f"execution timeout ({seconds:g}s)", note)
         return self._ended(self._done.result())
+
+    async def _stop(self) -> None:
+        """Tell the command to stop and give it time to do so: what it writes later would surprise."""
+        self._cancelled.set()
+        self._shell.cancel()
+        await asyncio.wait({self._done}, timeout=GRACE)
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._work, name="flue-sandbox", daemon=True)
@@ -228,14 +234,3 @@ def _network_option(network: Network | None) -> Any:
         return None
     reach = {"allow_all": True} if network.allow is None else {"allow": list(network.allow)}
     return {**reach, "block_private_ips": not network.private}
-
-
-def _commands_folder() -> FileSystem:
-    """Return a folder of scripts for the commands that bashkit lacks."""
-    from bashkit import FileSystem
-
-    files = FileSystem()
-    for name, script in _COMMANDS.items():
-        files.write_file(f"/{name}", script.encode())
-        files.chmod(f"/{name}", 0o755)
-    return files

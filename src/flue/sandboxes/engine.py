@@ -38,8 +38,9 @@ class Limits:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise DefinitionError(f"Limits: {name} must be a whole number from 1, got {value!r}.")
-        if not isinstance(self.seconds, int | float) or not self.seconds > 0 or not math.isfinite(self.seconds):
-            raise DefinitionError(f"Limits: seconds must be a positive number, got {self.seconds!r}.")
+        seconds: object = self.seconds
+        if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0.0 < seconds < math.inf:
+            raise DefinitionError(f"Limits: seconds must be a positive number, got {seconds!r}.")
 
 
 @dataclass(frozen=True, slots=True)

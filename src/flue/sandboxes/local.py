@@ -1,4 +1,4 @@
-"""`local()`: the host's own files and shell, for code that runs where it is meant to work (a container, CI, a laptop)."""
+"""`local()`: the files and the shell of the host, for code that already runs where it is to work."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class LocalSandboxFactory:
 
     async def create_session_env(self, *, id: str, cwd: str | None = None) -> SessionEnv:
         """Return the environment. Raises `SandboxError` (code `missing_directory`) when its directory is none."""
-        directory = Path(self._cwd or cwd or ".").absolute()
+        directory = await asyncio.to_thread(Path(self._cwd or cwd or ".").absolute)
         if not await asyncio.to_thread(directory.is_dir):
             raise SandboxError(
                 f"local(): the working directory {directory} is not a directory.",
@@ -204,7 +204,7 @@ def _check_directory(path: str) -> None:
 
 def _as_file(content: bytes) -> IO[Any]:
     """Return the bytes as an unnamed file: unlike a pipe it needs nobody to feed it while the command runs."""
-    file = tempfile.TemporaryFile()
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the caller
     file.write(content)
     file.seek(0)
     return file

@@ -66,7 +66,7 @@ async def _wait(process: Process, streams: tuple[_Stream, _Stream], timeout: flo
     """Wait for the end of the process, bring it about where it must be, and say whether time ran out."""
     exited = asyncio.ensure_future(process.wait())
     try:
-        ends = {exited, *(stream.full for stream in streams)}
+        ends: set[asyncio.Future[Any]] = {exited, *(stream.full for stream in streams)}
         done, _ = await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
     finally:
         if not exited.done():
@@ -99,12 +99,14 @@ class _Stream(asyncio.Protocol):
         read_end, write_end = os.pipe()
         stream = cls(limit, write_end)
         reader = os.fdopen(read_end, "rb", buffering=0)
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: stream, reader)
         try:
-            yield stream
+            transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: stream, reader)
+            try:
+                yield stream
+            finally:
+                transport.close()
         finally:
             stream.close_write_end()
-            transport.close()
 
     def close_write_end(self) -> None:
         """Close our copy of the end that the process writes to."""

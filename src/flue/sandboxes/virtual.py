@@ -186,9 +186,10 @@ def _checked_network(network: object) -> Network | None:
         return network
     if isinstance(network, bool):
         return Network() if network else None
-    prefixes = network if isinstance(network, Sequence) and not isinstance(network, str | bytes) else [None]
-    if all(isinstance(prefix, str) and "://" in prefix for prefix in prefixes):
-        return Network(allow=tuple(prefixes))
+    if isinstance(network, Sequence) and not isinstance(network, str | bytes):
+        prefixes = tuple(item for item in network if isinstance(item, str) and "://" in item)
+        if len(prefixes) == len(network):
+            return Network(allow=prefixes)
     raise DefinitionError(
         f"virtual(): network must be true, false or a list of URL prefixes, got {network!r}.",
         hint='For example network=["https://api.example.com"].',

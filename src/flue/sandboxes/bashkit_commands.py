@@ -1,0 +1,54 @@
+"""Commands that bashkit lacks, or has in a way that does not serve an agent."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bashkit import BuiltinContext, BuiltinResult, FileSystem
+
+FOLDER = "/usr/local/bin"
+# One line of bash each. Scripts, unlike commands written in Python, pass on bytes that are not text.
+_SCRIPTS = {"zcat": '#!/bin/bash\nexec gunzip -c "$@"\n'}
+
+_DURATION = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([smhd]?)")
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_POLL = 0.02
+
+
+def scripts_folder() -> FileSystem:
+    """Return the commands that are scripts, to be mounted at FOLDER."""
+    from bashkit import FileSystem
+
+    files = FileSystem()
+    for name, script in _SCRIPTS.items():
+        files.write_file(f"/{name}", script.encode())
+        files.chmod(f"/{name}", 0o755)
+    return files
+
+
+def make_sleep(cancelled: threading.Event) -> Callable[[BuiltinContext], Awaitable[BuiltinResult]]:
+    """Return a `sleep` that ends when `cancelled` is set: bashkit's own (0.20.1) would sleep on in its thread."""
+
+    async def sleep(context: BuiltinContext) -> BuiltinResult:
+        from bashkit import BuiltinResult
+
+        if not context.argv:
+            return BuiltinResult(stderr="sleep: missing operand\n", exit_code=1)
+        seconds = 0.0
+        for text in context.argv:
+            match = _DURATION.fullmatch(text)
+            if match is None:
+                return BuiltinResult(stderr=f"sleep: invalid time interval '{text}'\n", exit_code=1)
+            seconds += float(match[1]) * _SECONDS[match[2]]
+        end = time.monotonic() + seconds
+        while not cancelled.is_set() and (left := end - time.monotonic()) > 0:
+            await asyncio.sleep(min(_POLL, left))
+        return BuiltinResult()
+
+    return sleep

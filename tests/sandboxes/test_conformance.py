@@ -1,0 +1,21 @@
+"""The shared contract, run against the two built-in sandboxes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flue.harness.env import SessionEnv
+from flue.sandboxes import local, virtual
+from flue.testing.sandbox_conformance import SandboxConformance
+
+
+class TestVirtual(SandboxConformance):
+    async def open_env(self, directory: Path) -> SessionEnv:
+        return await virtual().create_session_env(id="test")
+
+
+class TestLocal(SandboxConformance):
+    async def open_env(self, directory: Path) -> SessionEnv:
+        work = directory / "work folder"
+        work.mkdir()
+        return await local(work).create_session_env(id="test")
