@@ -218,7 +218,7 @@ def test_an_oauth_token_is_a_bearer_token_under_our_own_name() -> None:
     assert sent["authorization"] == "Bearer sk-ant-oat01-abc"
     assert "x-api-key" not in sent
     assert "oauth-2025-04-20" in sent["anthropic-beta"].split(",")
-    assert "user-agent" not in sent
+    assert sent["user-agent"] == "flue-agents"
     assert "claude-code" not in str(sent).lower()
     assert "Claude Code" not in str(body(ask()))
 

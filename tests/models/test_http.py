@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -169,6 +170,17 @@ async def test_an_address_that_cannot_be_used_is_not_worth_another_attempt(url: 
     error = await failed(url)
     assert not error.retryable
     assert error.code == "invalid_url"
+
+
+@pytest.mark.parametrize("key", ["sk-secret\n", "sk-secret\u2026"])
+async def test_a_key_that_http_cannot_carry_is_not_shown(key: str) -> None:
+    async with serving(answering(OK)) as (url, _), transport() as one:
+        with pytest.raises(ProviderError) as caught:
+            await one.send("POST", url, headers={"x-api-key": key}, content=b"", read_timeout=5)
+    error = caught.value
+    assert (error.code, error.retryable) == ("invalid_header", False)
+    assert "sk-secret" not in "".join(traceback.format_exception(error))
+    assert error.__cause__ is None
 
 
 def test_one_transport_serves_several_event_loops() -> None:

@@ -19,12 +19,15 @@ from tests.models.replay_transport import STREAM, Replay, ReplayTransport, answe
 
 INFO = ModelInfo("anthropic", "claude", "anthropic-messages", 200_000, 4096, price_input=3.0, price_output=15.0)
 KEY = "sk-ant-secret-0123456789"
-START = {"type": "message_start", "message": {"id": "msg_1", "usage": {"input_tokens": 10, "output_tokens": 1}}}
-BEGIN = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
-HELLO = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Héllo "}}
-END = {"type": "content_block_stop", "index": 0}
-FINAL = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 5}}
-STOP = {"type": "message_stop"}
+START: dict[str, Any] = {
+    "type": "message_start",
+    "message": {"id": "msg_1", "usage": {"input_tokens": 10, "output_tokens": 1}},
+}
+BEGIN: dict[str, Any] = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
+HELLO: dict[str, Any] = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Héllo "}}
+END: dict[str, Any] = {"type": "content_block_stop", "index": 0}
+FINAL: dict[str, Any] = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 5}}
+STOP: dict[str, Any] = {"type": "message_stop"}
 WHOLE = sse(START, BEGIN, HELLO, HELLO, END, FINAL, STOP)
 
 

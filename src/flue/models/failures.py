@@ -45,7 +45,7 @@ def is_overflow(text: str) -> bool:
 def http_failure(provider: str, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
     """Return the error for an answer whose status is not 200."""
     text, kind = error_text(body)
-    overflow = is_overflow(text or f"{status} (no body)") or (kind != "" and is_overflow(kind))
+    overflow = is_overflow(text) or is_overflow(kind) or (not body.strip() and is_overflow(f"{status} (no body)"))
     retryable = (status in RETRYABLE_STATUSES or status >= 500) and not overflow and not SPENT.search(f"{kind} {text}")
     return ProviderError(
         f"{provider} answered {status}: {text or '(no body)'}",
@@ -54,7 +54,7 @@ def http_failure(provider: str, status: int, headers: Mapping[str, str], body: b
         retry_after=retry_after(headers),
         overflow=overflow,
         code="context_overflow" if overflow else None,
-        hint=_hint(status, provider),
+        hint=_hint(status, provider, text),
     )
 
 
@@ -65,7 +65,7 @@ def event_failure(provider: str, error: Any) -> ProviderError:
     retryable = (
         not overflow
         and not SPENT.search(f"{kind} {text}")
-        and bool(RETRYABLE_KINDS.search(kind) or RETRYABLE_KINDS.search(text) or _is_server_code(error))
+        and bool(RETRYABLE_KINDS.search(kind or text) or _is_server_code(error))
     )
     return ProviderError(
         f"{provider} broke off its answer: {text or kind or 'no reason given'}",
@@ -133,8 +133,8 @@ def _plain_text(body: bytes) -> str:
     return text[:MESSAGE_LIMIT]
 
 
-def _hint(status: int, provider: str) -> str:
-    if status in (401, 403):
+def _hint(status: int, provider: str, text: str) -> str:
+    if status in (401, 403) or "api key" in text.lower():
         return f"Check the API key of provider {provider!r}."
     if status == 404:
         return f"Check the model id and the base URL of provider {provider!r}."

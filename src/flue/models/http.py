@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
 
 from flue.errors import ProviderError
 
@@ -26,7 +25,7 @@ class Httpx2Transport:
     """
 
     def __init__(self) -> None:
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx2.AsyncClient] = WeakKeyDictionary()
+        self._clients: dict[asyncio.AbstractEventLoop, httpx2.AsyncClient] = {}
 
     async def send(
         self, method: str, url: str, *, headers: Mapping[str, str], content: bytes, read_timeout: float | None
@@ -43,6 +42,13 @@ class Httpx2Transport:
             timeout = httpx2.Timeout(CONNECT_TIMEOUT, read=read_timeout, pool=None)
             request = client.build_request(method, url, headers=dict(headers), content=content, timeout=timeout)
             return Httpx2Response(await client.send(request, stream=True), url)
+        except (httpx2.LocalProtocolError, UnicodeEncodeError):
+            # Not chained and not quoted: these errors hold the header's value, which may be the key.
+            raise ProviderError(
+                f"A header of the request to {_host(url)} has characters that HTTP does not allow.",
+                code="invalid_header",
+                hint="Look for line breaks or letters outside ASCII in the API key and the configured headers.",
+            ) from None
         except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
             raise ProviderError(f"The address {_host(url)!r} cannot be used: {error}", code="invalid_url") from error
         except httpx2.TransportError as error:
@@ -60,6 +66,8 @@ class Httpx2Transport:
         if client is None:
             import httpx2
 
+            for closed in [one for one in self._clients if one.is_closed()]:  # ended without `aclose`
+                del self._clients[closed]
             limits = httpx2.Limits(
                 max_connections=None, max_keepalive_connections=KEEPALIVE, keepalive_expiry=KEEPALIVE_EXPIRY
             )

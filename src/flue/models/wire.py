@@ -25,6 +25,7 @@ from flue.ports import Delta, HttpResponse, HttpTransport, ModelInfo, ModelReque
 
 READ_TIMEOUT = 600.0  # seconds of silence; a model may think this long without a sign
 DRAIN_TIMEOUT = 0.25  # seconds to wait for the end of a stream that has said everything, to keep its connection
+USER_AGENT = "flue-agents"
 SECRET_LENGTH = 8  # shorter header values are not worth hiding and would mangle messages
 
 
@@ -143,7 +144,12 @@ class WireModel(ABC):
             await response.aclose()
 
     def _request_headers(self, request: ModelRequest) -> dict[str, str]:
-        headers = {"content-type": "application/json", "accept": "text/event-stream"}
+        headers = {
+            "content-type": "application/json",
+            "accept": "text/event-stream",
+            "accept-encoding": "identity",  # compressing tiny events costs more than it saves, and delays them
+            "user-agent": USER_AGENT,
+        }
         headers.update(self.extra_headers(request))
         if self.api_key:
             match self.compat.auth:
