@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,18 @@ def test_an_empty_folder_becomes_a_project_that_loads(flue: Flue, root: Path) ->
     finally:
         project.unload()
     assert done.err.splitlines()[-1].startswith("[flue] Next: flue run hello ")
+
+
+def test_what_it_wrote_runs_without_a_key(
+    flue: Flue, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    flue("init")
+    assert json.loads(flue("run", "hello", "--payload", '{"name": "Ada"}').out)["greeting"].startswith("Hello, Ada!")
+    typed = tmp_path_factory.mktemp("typed") / "lines.txt"
+    typed.write_text("When is the library open?\n")
+    with typed.open() as lines:
+        monkeypatch.setattr("sys.stdin", lines)
+        assert "9 to 18" in json.loads(flue("connect", "assistant", "my-first-chat").out)["text"]
 
 
 def test_a_root_elsewhere_is_created_and_named_in_the_next_step(flue: Flue, root: Path) -> None:

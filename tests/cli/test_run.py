@@ -188,6 +188,7 @@ def test_a_schema_that_cannot_be_built_is_found_before_the_run(flue: Flue, write
     [
         ("raise ValueError('no\\nluck')", "[ValueError] no luck (workflows/w.py:2)"),
         ("raise KeyError", "[KeyError] no message (workflows/w.py:2)"),
+        ("raise ExceptionGroup('several', [ValueError('one of them')])", "[ValueError] one of them"),
         ("return object()", "[invalid_result] The result, of type object, cannot be written as JSON"),
     ],
 )

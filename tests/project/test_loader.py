@@ -164,6 +164,15 @@ def test_a_failing_import_says_what_to_do(write: Write, statement: str, message:
     assert hint in error.hint
 
 
+def test_installed_packages_inside_the_project_are_not_taken_for_its_code(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = ".venv/lib/site-packages"
+    root = write({"workflows/w.py": "\nimport flue_test_broken\n", f"{site}/flue_test_broken.py": "1 / 0\n"})
+    monkeypatch.syspath_prepend(root / site)
+    assert failure(write, {}).message == "workflows/w.py:2: ZeroDivisionError: division by zero"
+
+
 def test_a_definition_error_keeps_its_code_and_gains_file_and_line(write: Write) -> None:
     source = "from flue.definitions.agent import create_agent\n\nagent = create_agent(modle='x')\n"
     error = failure(write, {"agents/a.py": source})

@@ -6,12 +6,13 @@ import sys
 import traceback
 
 from flue.errors import FlueError
-from flue.project.failures import place_of
+from flue.project.failures import place_of, single_cause
 from flue.project.loader import Project
 
 
 def describe(error: BaseException) -> str:
     """Return what went wrong and what to do next in one line, without the code."""
+    error = single_cause(error)
     text = str(error) if isinstance(error, FlueError) else f"{type(error).__name__}: {error}"
     return " ".join(text.split()).rstrip(":")
 
@@ -29,6 +30,7 @@ def report_run(error: BaseException, project: Project, *, debug: bool) -> None:
     """Write to stderr how a workflow failed, with the line of the project's own code where it did."""
     if debug:
         traceback.print_exception(error, file=sys.stderr)
+    error = single_cause(error)
     kind = error.code if isinstance(error, FlueError) else type(error).__name__
     text = " ".join(str(error).split()) or "no message"
     place = place_of(error, project.source_root, project.root)

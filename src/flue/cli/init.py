@@ -17,30 +17,42 @@ target = "{target}"  # "server" or "cloudflare"
 # output = "dist"
 """
 
-_WORKFLOW = '''"""A workflow runs once, from payload to result: flue run hello --payload '{"topic": "rivers"}'"""
+_WORKFLOW = '''"""A workflow runs once, from payload to result: flue run hello --payload '{"name": "Ada"}'"""
+
+from pydantic import BaseModel
 
 from flue import FlueContext, create_agent
 
 # demo/librarian is an offline stand-in that needs no key: it only searches its workspace and quotes what it finds.
 # For a real model, write for example "anthropic/claude-sonnet-4-6" and put ANTHROPIC_API_KEY=... into .env.
-writer = create_agent(model="demo/librarian", instructions="Answer in one short paragraph.")
+greeter = create_agent(model="demo/librarian", instructions="Be brief and friendly.")
 
 
-async def run(ctx: FlueContext) -> dict[str, str]:
-    topic = ctx.payload.get("topic", "lighthouses")
-    harness = await ctx.init(writer)
+class Greeting(BaseModel):
+    greeting: str
+
+
+async def run(ctx: FlueContext) -> Greeting:
+    harness = await ctx.init(greeter)
     session = await harness.session()
-    await session.fs.write_file("notes.md", f"# Notes\\n\\n{topic}: everybody should know one thing about them.\\n")
-    reply = await session.prompt(f"What do the notes say about {topic}?")
-    return {"topic": topic, "answer": reply.text}
+    name = ctx.payload.get("name", "World")
+    reply = await session.prompt(f'Say "Hello, {name}!"', result=Greeting)
+    return reply.data
 '''
 
 _AGENT = '''"""An agent remembers its conversations, one for each id: flue connect assistant my-first-chat"""
 
 from flue import create_agent
+from flue.sandboxes import virtual
 
-# See workflows/hello.py for how to use a real model.
-agent = create_agent(model="demo/librarian", instructions="Help with questions about the files in your workspace.")
+FILES = {"library.md": "# Library\\n\\nThe library is open from 9 to 18 on weekdays, and closed on Sundays.\\n"}
+
+# See workflows/hello.py for how to use a real model. Ask, for example: When is the library open?
+agent = create_agent(
+    model="demo/librarian",
+    instructions="Answer from the files in your workspace.",
+    sandbox=virtual(files=FILES),
+)
 '''
 
 
@@ -97,7 +109,7 @@ def _existing(root: Path, target: str) -> Layout | None:
 
 def _next_step(layout: Layout | None) -> str:
     if layout is None:
-        return 'flue run hello --payload \'{"topic": "rivers"}\''
+        return 'flue run hello --payload \'{"name": "Ada"}\''
     if layout.workflows:
         return f"flue run {next(iter(layout.workflows))}"
     return f"flue connect {next(iter(layout.agents))} my-first-chat"

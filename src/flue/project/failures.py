@@ -11,11 +11,13 @@ from flue.errors import ConfigError, FlueError
 from flue.project.layout import shown
 from flue.project.package import PREFIX, PrivatePackage
 
+_FLUE = Path(__file__).resolve().parents[1]
 _PRIVATE_NAME = re.compile(rf"{PREFIX}\d+\.")
 
 
 def module_failure(error: BaseException, file: Path, root: Path, package: PrivatePackage) -> ConfigError:
     """Return the error to raise when loading `file` raised `error`; `file` is named if no better place is known."""
+    error = single_cause(error)
     place = _place(error, package.source_root)
     where = f"{shown(place[0], root)}:{place[1]}" if place else shown(file, root)
     if isinstance(error, FlueError):
@@ -27,6 +29,13 @@ def module_failure(error: BaseException, file: Path, root: Path, package: Privat
         code=code,
         hint=_hint(error, root, package),
     )
+
+
+def single_cause(error: BaseException) -> BaseException:
+    """Return the exception that a group holds when it holds only one, else `error`."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 def place_of(error: BaseException, source_root: Path, root: Path) -> str | None:
@@ -43,16 +52,22 @@ def _text(error: BaseException) -> str:
 def _place(error: BaseException, source_root: Path) -> tuple[Path, int] | None:
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
         file = Path(error.filename)
-        if file.is_relative_to(source_root):
+        if _is_theirs(file, source_root):
             return file, error.lineno
     found: tuple[Path, int] | None = None
     trace: TracebackType | None = error.__traceback__
     while trace is not None:
         file = Path(trace.tb_frame.f_code.co_filename)
-        if file.is_relative_to(source_root):
+        if _is_theirs(file, source_root):
             found = file, trace.tb_lineno
         trace = trace.tb_next
     return found
+
+
+def _is_theirs(file: Path, source_root: Path) -> bool:
+    # A virtual environment, or a checkout of Flue, may lie in the project itself.
+    installed = "site-packages" in file.parts or file.is_relative_to(_FLUE)
+    return file.is_relative_to(source_root) and not installed
 
 
 def _hint(error: BaseException, root: Path, package: PrivatePackage) -> str:
