@@ -39,14 +39,14 @@ async def scene(
     *steps: Any, store: MemoryStore | None = None, clock: VirtualClock | None = None, id: str = "i1", **config: Any
 ) -> AsyncIterator[Scene]:
     """Open a session of an agent whose model plays `steps`."""
-    model = config.pop("model", None) or ScriptedModel(list(steps))
+    model = ScriptedModel(list(steps))
     events: list[Event] = []
     store = store or MemoryStore()
     clock = clock or VirtualClock(auto=True)
     async with open_context(
         id=id, env={"FROM_ENV": "yes"}, store=store, clock=clock, ids=SequentialIds(), on_event=events.append
     ) as context:
-        harness = await context.init(create_agent(model=model, **config))
+        harness = await context.init(create_agent(**{"model": model, **config}))
         session = await harness.session()
         yield Scene(context, harness, session, model, clock, store, events)
 

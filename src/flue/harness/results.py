@@ -7,9 +7,10 @@ Schema as a mapping. Types that are not objects travel wrapped in `{"result": â€
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, get_type_hints, is_typeddict
 
 from flue.definitions.tool import Tool, ToolContext, ToolResult
 from flue.errors import DefinitionError
@@ -46,6 +47,7 @@ class ResultType:
             self._adapter = _adapter(wanted)
             schema = self._adapter.json_schema()
         schema.pop("$schema", None)
+        schema = _without_root_reference(schema)
         self._schema = schema
         self._wrapped = schema.get("type") != "object"
         self.parameters: Json = _wrap(schema) if self._wrapped else schema
@@ -58,6 +60,13 @@ class ResultType:
         if issues := find_issues(self._schema, given):
             raise ResultMismatchError("; ".join(issues))
         return given, given
+
+
+def _without_root_reference(schema: Json) -> Json:
+    """Return a schema whose root says what it is: that of a recursive type is only a reference to its definition."""
+    name = str(schema.get("$ref", "")).removeprefix("#/$defs/")
+    definition = schema.get("$defs", {}).get(name)
+    return {**definition, "$defs": schema["$defs"]} if isinstance(definition, Mapping) else schema
 
 
 def _wrap(schema: Json) -> Json:
@@ -77,7 +86,7 @@ class _PydanticAdapter:
     def __init__(self, wanted: Any) -> None:
         from pydantic import TypeAdapter
 
-        self._adapter: Any = TypeAdapter(wanted)
+        self._adapter: Any = TypeAdapter(_supported(wanted))
 
     def json_schema(self) -> Json:
         schema: Json = self._adapter.json_schema()
@@ -92,6 +101,20 @@ class _PydanticAdapter:
         except ValidationError as error:
             raise ResultMismatchError("; ".join(_issue(item) for item in error.errors())) from None
         return value, self._adapter.dump_python(value, mode="json")
+
+
+def _supported(wanted: Any) -> Any:
+    """Return a `typing.TypedDict` as the one of typing_extensions: before Python 3.12 pydantic takes no other."""
+    if sys.version_info >= (3, 12) or not is_typeddict(wanted):
+        return wanted
+    from typing import NotRequired
+
+    from typing_extensions import TypedDict
+
+    hints = get_type_hints(wanted, include_extras=True)
+    required = wanted.__required_keys__
+    fields = {name: _supported(hint) if name in required else NotRequired[hint] for name, hint in hints.items()}
+    return TypedDict(wanted.__name__, fields)  # type: ignore[operator]
 
 
 def _issue(item: Any) -> str:
