@@ -164,7 +164,7 @@ def _unknown_provider(provider: str, model_id: str) -> ModelSetupError:
     names = [*provider_ids(), *LOCAL_SERVERS, "demo"]
     close = get_close_matches(provider, names, n=3, cutoff=0.5)
     if provider in BRIDGED:
-        hint = "Its protocol is not built in; use the pydantic-ai bridge (flue.models.pydantic_ai)."
+        hint = f"Its protocol is not built in; serve it by Python of your own: register_model({provider!r}, ...)."
     elif close:
         hint = f"Did you mean {' or '.join(map(repr, close))}? Else call register_provider({provider!r}, ...)."
     else:
