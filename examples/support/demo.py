@@ -8,11 +8,10 @@ import asyncio
 import os
 import sys
 
-from choose_model import choose_model
-from support_desk import ask
-
 import flue
+from choose_model import choose_model
 from flue.events import Event, TextDelta, ToolStart, TurnEnd
+from support_desk import ask
 
 QUESTION = "How do I resume a stream?"
 

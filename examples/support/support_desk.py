@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from choose_model import choose_model
 from pydantic import BaseModel, Field
 
+from choose_model import choose_model
 from flue import AgentContext, FlueContext, create_agent, register_provider
 from flue.sandboxes import directory, virtual
 

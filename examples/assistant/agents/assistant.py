@@ -3,7 +3,6 @@
 from typing import Any, Literal
 
 from choose_model import choose_model
-
 from flue import AgentContext, create_agent, tool
 
 ORDERS = {"A-1042": "shipped on Tuesday", "A-1043": "being packed"}

@@ -1,8 +1,8 @@
 """flue run hello --root examples/hello --payload '{"name": "Ada"}'"""
 
-from choose_model import choose_model
 from pydantic import BaseModel
 
+from choose_model import choose_model
 from flue import AgentContext, FlueContext, create_agent
 
 

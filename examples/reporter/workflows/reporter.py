@@ -1,7 +1,6 @@
 """flue run reporter --root examples/reporter --payload '{"topic": "onboarding"}'"""
 
 from choose_model import choose_model
-
 from flue import AgentContext, FlueContext, create_agent
 
 route = True

@@ -1,7 +1,6 @@
 """flue run support --root examples/support-articles --payload '{"message": "I forgot my password"}'"""
 
 from choose_model import choose_model
-
 from flue import AgentContext, FlueContext, create_agent
 
 route = True

@@ -1,8 +1,7 @@
 """flue run support --root examples/support --payload '{"question": "How do I write a tool?"}'"""
 
-from support_desk import Answer, ask
-
 from flue import FlueContext
+from support_desk import Answer, ask
 
 
 async def run(ctx: FlueContext) -> Answer:

@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from choose_model import choose_model
 from pydantic import BaseModel
 
+from choose_model import choose_model
 from flue import AgentContext, FlueContext, create_agent
 
 route = True
