@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -159,7 +160,8 @@ def test_source_files_and_tracebacks_show_real_paths(load: Load) -> None:
     assert "return forecast(ctx.missing)" in text
 
 
-def test_loading_writes_nothing_into_the_project(load: Load) -> None:
+def test_loading_writes_nothing_into_the_project(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     project = load({"workflows/w.py": "import tools\ndef run(ctx): ...\n", "tools/__init__.py": ""})
     assert not list(project.root.rglob("__pycache__"))
 
@@ -183,12 +185,19 @@ def test_unloading_removes_every_module_and_the_finder(write: Write) -> None:
     project.unload()
 
 
-def test_a_reload_runs_the_new_source_while_the_old_project_still_works(load: Load) -> None:
-    files = {"workflows/w.py": "import values\ndef run(ctx):\n    return values.N\n", "values.py": "N = 1\n"}
-    old = load(files)
+def test_a_reload_runs_the_new_source_while_the_old_project_still_works(
+    load: Load, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    workflow = "import values\ndef run(ctx):\n    return values.N\n"
+    old = load({"workflows/w.py": workflow, "values.py": "N = 1\n"})
     assert run(old) == 1
-    # Same size, same second: bytecode caches would not notice.
-    new = load({**files, "values.py": "N = 2\n"})
+    # Same size and same time: bytecode caches would not notice.
+    values = old.root / "values.py"
+    times = values.stat()
+    write({"values.py": "N = 2\n"})
+    os.utime(values, ns=(times.st_atime_ns, times.st_mtime_ns))
+    new = load({})
     assert (run(old), run(new)) == (1, 2)
 
 
