@@ -55,7 +55,7 @@ def test_no_two_modules_of_the_base_import_each_other() -> None:
 
 
 def test_the_core_imports_nothing_but_the_standard_library_and_pydantic() -> None:
-    # annotationlib is in the standard library from Python 3.14 on.
+    # typing_extensions comes with pydantic; annotationlib is in the standard library from Python 3.14 on.
     # typing_extensions comes with pydantic.
     allowed = {*sys.stdlib_module_names, "flue", "pydantic", "pydantic_core", "annotationlib", "typing_extensions"}
     foreign = [

@@ -33,10 +33,10 @@ def imported() -> set[str]:
     return {root for root in roots if root not in {*sys.stdlib_module_names, "flue", ""}}
 
 
-# Carried by pydantic, by Starlette, by Python 3.14 and by a Worker's runtime, in this order.
-CARRIED = {"pydantic_core", "anyio", "annotationlib", "js", "pyodide", "workers"}
-# The pytest plugin runs only where pytest does.
-GIVEN = {"pytest", "_pytest"}
+# Carried by pydantic and by Python 3.14.
+CARRIED = {"pydantic_core", "typing_extensions", "annotationlib"}
+# The pytest plugin runs only where pytest does, and offers its async fixtures where pytest-asyncio is.
+GIVEN = {"pytest", "pytest_asyncio"}
 
 
 def test_every_foreign_import_is_a_declared_dependency() -> None:
