@@ -47,7 +47,8 @@ def make_sleep(cancelled: threading.Event) -> Callable[[BuiltinContext], Awaitab
                 return BuiltinResult(stderr=f"sleep: invalid time interval '{text}'\n", exit_code=1)
             seconds += float(match[1]) * _SECONDS[match[2]]
         end = time.monotonic() + seconds
-        while not cancelled.is_set() and (left := end - time.monotonic()) > 0:
+        # The event is set from another thread, and each command has an event loop of its own: looking is simplest.
+        while not cancelled.is_set() and (left := end - time.monotonic()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(min(_POLL, left))
         return BuiltinResult()
 

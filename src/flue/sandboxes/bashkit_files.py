@@ -81,7 +81,7 @@ class BashkitFiles:
         for point, files in self._mounts.items():
             if not files.exists("/"):
                 # `rm -rf /workspace` took the root along; without one nothing can be listed.
-                files.mkdir("/", recursive=True)
+                files.mkdir("/")
             bash.mount(point, files)
 
     def read_file(self, path: str) -> bytes:
@@ -172,7 +172,7 @@ class BashkitFiles:
         for point, files in self._mounts.items():
             if real == point or real.startswith(f"{point}/"):
                 if not files.exists("/"):
-                    files.mkdir("/", recursive=True)
+                    files.mkdir("/")
                 return files, real[len(point) :] or "/"
         return None
 
