@@ -114,6 +114,7 @@ async def test_assistant_calls_its_tools_and_remembers_at_the_second_connect(che
         ("How do I define a subagent?", "docs/guides/agents.md"),
         ("How do I copy real files into the sandbox?", "docs/guides/sandbox.md"),
         ("What is a harness?", "docs/glossary.md"),
+        ("Where are sessions stored?", "docs/guides/sessions.md"),
         ("What does session_busy mean?", "docs/troubleshooting.md"),
         ("How can I test my agent?", "docs/guides/testing.md"),
         ("How do I use an agent inside FastAPI?", "docs/guides/running.md"),
@@ -182,3 +183,14 @@ def test_the_model_is_chosen_from_the_environment(env: dict[str, str], model: st
     namespace: dict[str, Any] = {}
     exec((ROOT / "examples" / "hello" / "choose_model.py").read_text(encoding="utf-8"), namespace)  # noqa: S102
     assert namespace["choose_model"](env) == model
+
+
+def test_the_table_of_examples_has_the_commands_that_the_modules_show() -> None:
+    table = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
+    shown = [
+        line.strip('"')
+        for path in (ROOT / "examples").glob("*/*/*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()[:1]
+    ]
+    assert len(shown) == 6
+    assert [line for line in shown if line.partition(" --payload")[0] not in table] == []

@@ -32,7 +32,7 @@ def compose(evidence: Evidence, can_search: bool) -> Reply:
         case "echo":
             return _plain(evidence, question.subject, echo=question.subject)
         case "greeting":
-            return _plain(evidence, "Hello. Ask me about the files in the workspace: I search and quote them.")
+            return _plain(evidence, "Ask me about the files in the workspace: I search them and quote what fits.")
         case "statement":
             return _plain(evidence, f"Noted: “{question.text}” It stays in this conversation.")
         case "search":

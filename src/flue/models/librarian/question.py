@@ -40,7 +40,7 @@ _ACRONYMS = _words("api cli http https id json mcp sdk sql sse ui url")
 _FILE_ENDINGS = "md|markdown|txt|rst|json|toml|yaml|yml|csv|py|html"
 
 _PATH = re.compile(rf"(?<![\w/.])((?:/|\./)?[\w.-]+(?:/[\w.-]+)*\.(?:{_FILE_ENDINGS}))\b")
-_WORD = re.compile(r"[A-Za-z0-9][\w.-]*[A-Za-z0-9_]|[A-Za-z0-9]")
+_WORD = re.compile(r"[^\W_](?:[\w.-]*\w)?")
 _QUOTED = re.compile(r'"([^"]+)"|“([^”]+)”|`([^`]+)`')
 _LABEL = re.compile(r"^\s*(?:[A-Z][\w ]{0,30}):[ \t]+(\S.*)", re.MULTILINE | re.DOTALL)
 _ECHO = re.compile(r"\b(?:say|repeat|echo|reply with|respond with)\b", re.IGNORECASE)
@@ -70,6 +70,10 @@ def stem(word: str) -> str:
     return low
 
 
+def _either_case(letter: str) -> str:
+    return f"[{letter.upper()}{letter.lower()}]"
+
+
 @dataclass(frozen=True)
 class Keyword:
     """A word to search for."""
@@ -83,12 +87,11 @@ class Keyword:
 
     @property
     def pattern(self) -> str:
-        """Return a pattern for grep that accepts a capital first letter (acronyms: any case)."""
+        """Return a pattern for grep that accepts capital first letters (acronyms: any case)."""
         if self.word.lower() in _ACRONYMS or (self.word.isupper() and self.word.isalpha() and len(self.word) <= 4):
-            return "".join(f"[{letter.upper()}{letter.lower()}]" for letter in self.stem)
+            return "".join(_either_case(letter) for letter in self.stem)
         text = self.word if not self.word.islower() else self.stem
-        head = f"[{text[0].upper()}{text[0].lower()}]" if text[0].isalpha() else text[0]
-        return head + text[1:].replace(".", "[.]")
+        return re.sub(r"\b[^\W\d_]", lambda letter: _either_case(letter.group()), text.replace(".", "[.]"))
 
     @cached_property
     def regex(self) -> re.Pattern[str]:

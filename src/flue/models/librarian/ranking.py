@@ -12,6 +12,8 @@ from flue.models.librarian.question import Keyword, content_stems
 
 MAX_FILES_READ = 4
 _HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*#*$")
+_DEFINES = re.compile(r"\W*what (?:is|are)\b", re.IGNORECASE)
+_IDENTIFIER = re.compile(r"\w+(?:_\w+)+")
 _FENCE = re.compile(r"^\s*(?:```|~~~)")
 _PROSE = (".md", ".markdown", ".txt", ".rst")
 _LESS_LIKELY = re.compile(r"(?:^|/)(?:changelog|license|contributing|readme)", re.IGNORECASE)
@@ -96,7 +98,7 @@ def findings(evidence: Evidence) -> list[Finding]:
     weights = Weights(evidence)
     named = tuple(path.removeprefix("./") for path in evidence.question.paths)
     judged = (
-        _judge(section, weights, path.endswith(named))
+        _judge(section, evidence, weights, path.endswith(named))
         for path, text in evidence.texts.items()
         for section in sections(path, text)
     )
@@ -122,12 +124,13 @@ def sections(path: str, text: str) -> list[Section]:
     return cut
 
 
-def _judge(section: Section, weights: Weights, named: bool) -> Finding | None:
+def _judge(section: Section, evidence: Evidence, weights: Weights, named: bool) -> Finding | None:
     body = "\n".join(section.lines)
-    heading_value = 1.0 + 3.0 * _share_asked(section.heading, weights)
+    heading = _heading_words(section.heading, evidence)
+    heading_value = _heading_value(heading, evidence)
     covered = score = 0.0
     for keyword in weights.keywords:
-        in_body, in_heading, in_path = keyword.count(body), keyword.count(section.heading), keyword.count(section.path)
+        in_body, in_heading, in_path = keyword.count(body), keyword.count(heading), keyword.count(section.path)
         if in_body or in_heading:
             covered += weights[keyword]
         score += weights[keyword] * (
@@ -138,15 +141,26 @@ def _judge(section: Section, weights: Weights, named: bool) -> Finding | None:
         return None
     score = (score + _neighbours(f"{section.heading}\n{body}", weights)) * (0.25 + coverage)
     score *= (0.5 if _LESS_LIKELY.search(section.path) else 1.0) / (1 + len(section.lines) / 150)
+    score *= 1.0 - 0.3 * sum(line.startswith("|") for line in section.lines) / len(section.lines)
     answer = _answer(section, weights)
     line, quote = _quote(section, weights)
     return Finding(section.path, section.heading, line, quote, answer, coverage, score + (5 if named else 0))
 
 
-def _share_asked(heading: str, weights: Weights) -> float:
-    """Return which part of a heading's words the question has: 1 when the heading is about nothing else."""
+def _heading_words(heading: str, evidence: Evidence) -> str:
+    """Return the heading; of one that is an identifier nothing, unless the question names it: its parts mean little."""
+    name = heading.strip("`").lower()
+    named = any(keyword.stem == name for keyword in evidence.question.keywords)
+    return "" if _IDENTIFIER.fullmatch(name) and not named else heading
+
+
+def _heading_value(heading: str, evidence: Evidence) -> float:
+    """Return how much a hit in a heading counts: most when the heading is about nothing else than the question."""
+    if _DEFINES.match(heading) and not _DEFINES.match(evidence.question.text):
+        return 0.5
     stems = content_stems(heading)
-    return sum(any(keyword.count(word) for keyword in weights.keywords) for word in stems) / max(len(stems), 1)
+    asked = {keyword.stem for keyword in evidence.question.keywords}
+    return 1.0 + 3.0 * len(stems & asked) / max(len(stems), 1)
 
 
 def _neighbours(text: str, weights: Weights) -> float:
