@@ -251,41 +251,42 @@ def test_a_call_that_nobody_awaits_and_fails_is_logged_in_one_line(flue: Flue, w
     assert "failed and nobody awaited it" in done.err
 
 
-WAITING = """
-import asyncio, sys
-
-async def run(ctx):
-    print("ready", file=sys.stderr, flush=True)
-    try:
-        await asyncio.Event().wait()
-    finally:
-        print("cleaned up", file=sys.stderr, flush=True)
-"""
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_the_run_in_good_order(spawn: Spawn, write: Write, number: signal.Signals, code: int) -> None:
-    write({"workflows/w.py": WAITING})
-    child = spawn("run", "w")
-    child.until("ready")
-    child.process.send_signal(number)
-    done = child.finish()
-    assert (done.code, done.out) == (code, "")
-    assert done.err.splitlines()[-1] == "cleaned up"
-    assert "Traceback" not in done.err
-
-
-def test_a_second_interrupt_ends_a_run_that_is_stuck_in_its_own_code(spawn: Spawn, write: Write) -> None:
+def test_an_interrupt_ends_the_run_in_good_order(spawn: Spawn, write: Write) -> None:
     source = """
-        import sys, threading
-        def run(ctx):
+        import asyncio, sys
+
+        async def run(ctx):
             print("ready", file=sys.stderr, flush=True)
-            threading.Event().wait()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                print("cleaned up", file=sys.stderr, flush=True)
     """
     write({"workflows/w.py": source})
     child = spawn("run", "w")
     child.until("ready")
     child.process.send_signal(signal.SIGINT)
-    child.until("Interrupted")
-    child.process.send_signal(signal.SIGINT)
-    assert child.finish().code == 130
+    done = child.finish()
+    assert (done.code, done.out) == (130, "")
+    assert done.err.splitlines()[-1] == "cleaned up"
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ("send('SIGTERM'); await asyncio.Event().wait()", 143),
+        ("send('SIGTERM'); return 1", 143),
+        ("send('SIGINT'); send('SIGINT'); print('not reached')", 130),
+        ("raise KeyboardInterrupt", 130),
+    ],
+)
+def test_a_signal_decides_the_exit_code_and_nothing_is_printed(flue: Flue, write: Write, body: str, code: int) -> None:
+    send = "def send(name):\n    os.kill(os.getpid(), signal.Signals[name])\n"
+    write({"workflows/w.py": f"import asyncio, os, signal\n{send}async def run(ctx):\n    {body}\n"})
+    before = signal.getsignal(signal.SIGTERM)
+    done = flue("run", "w")
+    assert (done.code, done.out) == (code, "")
+    assert "not reached" not in done.err
+    assert "Traceback" not in done.err
+    assert signal.getsignal(signal.SIGTERM) == before
