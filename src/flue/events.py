@@ -395,6 +395,26 @@ class TaskEnd(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class CompactionStart(Event):
+    """The conversation is about to be compacted."""
+
+    type = "compaction_start"
+    reason: Literal["threshold", "overflow", "manual"]
+    estimated_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction(Event):
+    """The conversation was compacted."""
+
+    type = "compaction"
+    messages_before: int
+    messages_after: int
+    duration_ms: int
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Log(Event):
     """A line of the application's or the harness's log."""
 

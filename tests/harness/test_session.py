@@ -82,9 +82,9 @@ async def test_a_second_context_continues_the_conversation_from_the_store() -> N
     store = MemoryStore()
     async with scene("Hello Ann.", store=store) as s:
         await s.session.prompt("I am Ann.")
-        before = s.session.history.to_session_data()
+        before = await s.session.history.export()
     async with scene("Ann.", store=store) as s:
-        assert s.session.history.to_session_data()["entries"] == before["entries"]
+        assert (await s.session.history.export())["entries"] == before["entries"]
         await s.session.prompt("Who am I?")
         assert [type(message) for message in s.model.requests[0].messages] == [
             type(message) for message in s.messages[:3]

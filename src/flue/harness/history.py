@@ -1,75 +1,65 @@
-"""A session's history: a tree of entries, the path through it that the model sees, and its way into the store.
+"""A session's history: the path the model sees, and the way of its entries into the store.
 
-Exchange format version 3 (`SessionData`): `{version, entries, leafId, metadata, createdAt, updatedAt}`. Stores keep
-one row an entry; each entry is encoded once.
+Stores keep one row an entry; each entry is encoded once. In memory stays only what the model still sees.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from flue.errors import DurabilityError
 from flue.events import iso_time
-from flue.messages import AssistantMessage, Json, Message, Transcript, Usage, message_from_json
+from flue.harness.entries import (
+    CompactionEntry,
+    Entry,
+    MessageEntry,
+    Source,
+    encode_entry,
+    entry_from_json,
+    visible_path,
+)
+from flue.messages import AssistantMessage, Json, Message, Transcript, Usage
 from flue.ports import SESSION_FORMAT, Clock, EntryRow, Ids, SessionHead, Store, StoredSession
 
-Source = Literal["prompt", "skill", "shell", "task", "retry", "dispatch"]
 
+class Tally:
+    """Adds up the usage of a stretch of a history."""
 
-@dataclass(frozen=True, slots=True)
-class MessageEntry:
-    """A message in the tree. `source` says which call put it there; answers and tool results have none."""
+    __slots__ = ("total",)
 
-    id: str
-    parent_id: str | None
-    timestamp: str
-    message: Message
-    source: Source | None = None
-
-    def to_json(self) -> Json:
-        """Return the exchange form."""
-        data: Json = {
-            "type": "message",
-            "id": self.id,
-            "parentId": self.parent_id,
-            "timestamp": self.timestamp,
-            "message": self.message.to_json(),
-        }
-        if self.source is not None:
-            data["source"] = self.source
-        return data
-
-
-def entry_from_json(data: Json) -> MessageEntry:
-    """Read an entry. Raises `DurabilityError` for a type this version does not know."""
-    if data.get("type") != "message":
-        raise DurabilityError(f"Unknown entry type {data.get('type')!r} in a session.", code="store_corrupt")
-    message = message_from_json(data["message"])
-    return MessageEntry(data["id"], data["parentId"], data["timestamp"], message, data.get("source"))
+    def __init__(self) -> None:
+        self.total = Usage()
 
 
 class History:
-    """One session's entries. Appending is immediate; `write()` queues what is new, `durable()` waits for the disk."""
+    """One session's entries. Appending is immediate; `write()` queues what is new, `durable()` waits for the disk.
+
+    `path` is what the model sees, entry by entry; `transcript` has the same as messages.
+    """
 
     def __init__(self, key: str, store: Store, clock: Clock, ids: Ids) -> None:
         self.key = key
         self.metadata: Json = {}
-        self.leaf_id: str | None = None
-        self.entries: list[MessageEntry] = []
+        self.path: list[Entry] = []
         self.transcript = Transcript()
+        self.usage = Usage()
         self._store = store
         self._clock = clock
         self._ids = ids
         self._ids_taken: set[str] = set()
+        self._leaf_id: str | None = None
         self._created_at = iso_time(clock.now_ms())
-        self._queued = 0
+        self._confirmed = 0
+        self._unconfirmed: list[Entry] = []
+        self._queued = 0  # of the unconfirmed entries
         self._writes: list[Awaitable[None]] = []
         self._head_changed = True
         self._failed = False
+        self._tallies: list[Tally] = []
 
     @classmethod
     async def load(cls, key: str, store: Store, clock: Clock, ids: Ids) -> History | None:
@@ -81,17 +71,40 @@ class History:
         history._restore(stored)
         return history
 
-    @property
-    def new(self) -> bool:
-        """Say whether nothing of this history was ever written."""
-        return self._queued == 0 and not self._writes and self._head_changed
+    # -------------------------------------------------------------------------------------------- changing
 
     def append(self, message: Message, source: Source | None = None) -> MessageEntry:
-        """Add a message after the newest one of the active path."""
-        entry = MessageEntry(self._entry_id(), self.leaf_id, iso_time(self._clock.now_ms()), message, source)
-        self.entries.append(entry)
-        self.leaf_id = entry.id
+        """Add a message after the newest one."""
+        entry = MessageEntry(self._entry_id(), self._leaf_id, iso_time(self._clock.now_ms()), message, source)
+        self._add(entry)
+        self.path.append(entry)
         self.transcript.append(message)
+        if isinstance(message, AssistantMessage):
+            self._count(message.usage)
+        return entry
+
+    def drop_last(self) -> None:
+        """Leave the newest entry: what is appended next follows the one before it."""
+        self._leaf_id = self.path.pop().parent_id
+        self.transcript = Transcript(self.transcript.messages[:-1])
+        self._head_changed = True
+
+    def compact(self, kept: int, *, summary: str, tokens_before: int, details: Json, usage: Usage) -> CompactionEntry:
+        """Put a summary in the place of everything before `path[kept]`."""
+        entry = CompactionEntry(
+            self._entry_id(),
+            self._leaf_id,
+            iso_time(self._clock.now_ms()),
+            summary,
+            self.path[kept].id,
+            tokens_before,
+            details,
+            usage,
+        )
+        self._add(entry)
+        self.path = [entry, *self.path[kept:]]
+        self.transcript = Transcript([item.message for item in self.path])
+        self._count(usage)
         return entry
 
     def set_metadata(self, **values: Any) -> None:
@@ -99,21 +112,26 @@ class History:
         self.metadata = {**self.metadata, **values}
         self._head_changed = True
 
-    def usage_since(self, mark: int) -> Usage:
-        """Return the usage of all answers after the first `mark` entries."""
-        total = Usage()
-        for entry in self.entries[mark:]:
-            if isinstance(entry.message, AssistantMessage):
-                total += entry.message.usage
-        return total
+    @contextmanager
+    def tally(self) -> Iterator[Tally]:
+        """Add up the usage of all answers and summaries that are added inside the block."""
+        tally = Tally()
+        self._tallies.append(tally)
+        try:
+            yield tally
+        finally:
+            self._tallies.remove(tally)
+
+    # --------------------------------------------------------------------------------------------- storing
 
     def write(self) -> None:
         """Queue what is new for the store, in order."""
-        fresh = self.entries[self._queued :]
+        fresh = self._unconfirmed[self._queued :]
         if not fresh and not self._head_changed:
             return
-        rows = [EntryRow(entry.id, _encode(entry.to_json())) for entry in fresh]
-        self._writes.append(self._store.append_entries(self.key, self._head(), rows, expected=self._queued))
+        rows = [EntryRow(entry.id, encode_entry(entry)) for entry in fresh]
+        expected = self._confirmed + self._queued
+        self._writes.append(self._store.append_entries(self.key, self._head(), rows, expected=expected))
         self._queued += len(rows)
         self._head_changed = False
 
@@ -125,31 +143,45 @@ class History:
         if self._failed:
             await self._reconcile()
         self.write()
-        writes, self._writes = self._writes, []
+        writes, self._writes, queued = self._writes, [], self._queued
         try:
             for write in writes:
                 await write
-        except asyncio.CancelledError:
+        except (DurabilityError, asyncio.CancelledError):
             self._failed = True
             raise
-        except DurabilityError:
-            self._failed = True
-            raise
+        self._confirm(queued)
 
-    def to_session_data(self) -> Json:
+    async def export(self) -> Json:
         """Return the whole session in exchange format version 3."""
+        await self.durable()
+        stored = await self._store.load_session(self.key)
         head = self._head()
         return {
             "version": head.version,
-            "entries": [entry.to_json() for entry in self.entries],
+            "entries": [json.loads(row.body) for row in stored.entries] if stored else [],
             "leafId": head.leaf_id,
             "metadata": head.metadata,
             "createdAt": head.created_at,
             "updatedAt": head.updated_at,
         }
 
+    def _add(self, entry: Entry) -> None:
+        self._unconfirmed.append(entry)
+        self._leaf_id = entry.id
+
+    def _count(self, usage: Usage) -> None:
+        self.usage += usage
+        for tally in self._tallies:
+            tally.total += usage
+
+    def _confirm(self, count: int) -> None:
+        del self._unconfirmed[:count]
+        self._confirmed += count
+        self._queued -= count
+
     def _head(self) -> SessionHead:
-        return SessionHead(self.leaf_id, self.metadata, self._created_at, iso_time(self._clock.now_ms()))
+        return SessionHead(self._leaf_id, self.metadata, self._created_at, iso_time(self._clock.now_ms()))
 
     def _entry_id(self) -> str:
         while (fresh := self._ids.entry()) in self._ids_taken:
@@ -164,16 +196,23 @@ class History:
                 code="store_newer_format",
                 hint="Upgrade flue-agents.",
             )
-        self.entries = [entry_from_json(json.loads(row.body)) for row in stored.entries]
-        self._ids_taken = {entry.id for entry in self.entries}
-        self.leaf_id = stored.head.leaf_id
+        entries = [entry_from_json(json.loads(row.body)) for row in stored.entries]
+        self._ids_taken = {entry.id for entry in entries}
+        self._leaf_id = stored.head.leaf_id
         self.metadata = stored.head.metadata
         self._created_at = stored.head.created_at
-        self._queued = len(self.entries)
+        self._confirmed = len(entries)
         self._head_changed = False
-        self.transcript = Transcript([entry.message for entry in active_path(self.entries, self.leaf_id)])
+        for entry in entries:
+            if isinstance(entry, CompactionEntry):
+                self._count(entry.usage)
+            elif isinstance(entry.message, AssistantMessage):
+                self._count(entry.message.usage)
+        self.path = visible_path(entries, self._leaf_id)
+        self.transcript = Transcript([entry.message for entry in self.path])
 
     async def _reconcile(self) -> None:
+        """Find out what of the unconfirmed entries reached the store."""
         for write in self._writes:
             try:
                 await write
@@ -181,37 +220,15 @@ class History:
                 continue
         self._writes = []
         stored = await self._store.load_session(self.key)
-        rows = stored.entries if stored else ()
-        if len(rows) > len(self.entries) or any(
-            row.id != entry.id for row, entry in zip(rows, self.entries, strict=False)
-        ):
+        ids = [row.id for row in stored.entries] if stored else []
+        arrived = ids[self._confirmed :]
+        if len(ids) < self._confirmed or arrived != [entry.id for entry in self._unconfirmed[: len(arrived)]]:
             raise DurabilityError(
                 f"Session {self.key} was changed by another process.",
                 code="session_conflict",
                 hint="Open the session again and repeat the call.",
             )
-        self._queued = len(rows)
+        self._queued = len(arrived)
+        self._confirm(len(arrived))
         self._head_changed = True
         self._failed = False
-
-
-def active_path(entries: Sequence[MessageEntry], leaf_id: str | None) -> list[MessageEntry]:
-    """Return the entries from the root to `leaf_id`."""
-    by_id = {entry.id: entry for entry in entries}
-    path: list[MessageEntry] = []
-    while leaf_id is not None:
-        entry = by_id[leaf_id]
-        path.append(entry)
-        leaf_id = entry.parent_id
-    path.reverse()
-    return path
-
-
-def _encode(data: Json) -> str:
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        # Half a surrogate pair: legal in a model's JSON, not in UTF-8. Escaped, it survives the round trip.
-        return json.dumps(data, separators=(",", ":"))
-    return text

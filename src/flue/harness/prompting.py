@@ -9,7 +9,7 @@ from flue.definitions.profile import ModelChoice
 from flue.definitions.tool import Tool, ToolContext
 from flue.errors import OperationError, ResultUnavailableError
 from flue.events import Scope
-from flue.harness.history import Source
+from flue.harness.entries import Source
 from flue.harness.responses import ModelRef, PromptResponse, ResultResponse
 from flue.harness.results import FOOTER, MAX_REMINDERS, REMINDER, Outcome, ResultType
 from flue.harness.setup import require_model, resolve_model
@@ -53,10 +53,10 @@ async def run_prompt(
         ids=runtime.ids,
         retry=runtime.retry,
     )
-    mark = len(history.entries)
     message = UserMessage((TextContent(text + FOOTER if outcome else text), *options.images), runtime.clock.now_ms())
-    answer_text = await _until_settled(loop, message, source, outcome)
-    usage = history.usage_since(mark)
+    with history.tally() as tally:
+        answer_text = await _until_settled(loop, message, source, outcome)
+    usage = tally.total
     ref = ModelRef(model.info.provider, model.info.id)
     if outcome is None:
         return PromptResponse(answer_text, usage, ref)

@@ -13,8 +13,9 @@ from flue.definitions.tool import Tool
 from flue.errors import SessionError, UsageError
 from flue.events import ErrorInfo, Idle, Operation, OperationKind, OperationStart, Scope
 from flue.harness.call import CallHandle
+from flue.harness.entries import Source
 from flue.harness.env import FlueFs
-from flue.harness.history import History, Source
+from flue.harness.history import History
 from flue.harness.prompting import CallOptions, run_prompt
 from flue.harness.responses import PromptResponse, ResultResponse
 from flue.harness.results import ResultType
@@ -22,7 +23,7 @@ from flue.harness.setup import SessionSetup, check_custom_tools
 from flue.harness.shell import run_shell
 from flue.harness.tasks import run_task
 from flue.harness.turns import ToolSet
-from flue.messages import ImageContent, ThinkingLevel
+from flue.messages import ImageContent, ThinkingLevel, Usage
 from flue.ports import ExecResult
 
 if TYPE_CHECKING:
@@ -276,32 +277,46 @@ class Session:
 
     async def _operate(self, kind: OperationKind, body: Callable[[Scope], Awaitable[T]]) -> T:
         """Wait for the session's turn, run `body`, and see to it that the history is on disk."""
-        emitter, runtime = self.harness.emitter, self.harness.runtime
+        runtime = self.harness.runtime
         async with self._lock:
             self._check_open()
             running = _Running(self)
             _inside.set((*_inside.get(), running))
             scope = replace(self._scope, operation_id=f"op_{runtime.ids.ulid()}")
-            mark, started = len(self.history.entries), runtime.clock.monotonic()
-            emitter.emit(scope, OperationStart, kind)
-            error: BaseException | None = None
-            value: T | None = None
-            try:
-                value = await body(scope)
-                await self.history.durable()
-                return value
-            except BaseException as raised:
-                error = raised
-                # Aborted or failed: the caller hears of that, whatever becomes of this write; the next call repeats it.
-                self.history.write()
-                raise
-            finally:
-                running.active = False
-                milliseconds = round((runtime.clock.monotonic() - started) * 1000)
-                info = None if error is None else ErrorInfo.of(error)
-                usage = self.history.usage_since(mark)
-                emitter.emit(scope, Operation, kind, milliseconds, error is not None, info, value, usage)
-                emitter.emit(scope, Idle)
+            with self.history.tally() as tally:
+                started = runtime.clock.monotonic()
+                self.harness.emitter.emit(scope, OperationStart, kind)
+                error: BaseException | None = None
+                value: T | None = None
+                try:
+                    value = await body(scope)
+                    await self.history.durable()
+                    return value
+                except BaseException as raised:
+                    error = raised
+                    # Aborted or failed: the caller hears of that, whatever becomes of this write; the next call
+                    # repeats it.
+                    self.history.write()
+                    raise
+                finally:
+                    running.active = False
+                    self._announce_end(scope, kind, started, value=value, error=error, usage=tally.total)
+
+    def _announce_end(
+        self,
+        scope: Scope,
+        kind: OperationKind,
+        started: float,
+        *,
+        value: object,
+        error: BaseException | None,
+        usage: Usage,
+    ) -> None:
+        emitter = self.harness.emitter
+        milliseconds = round((self.harness.runtime.clock.monotonic() - started) * 1000)
+        info = None if error is None else ErrorInfo.of(error)
+        emitter.emit(scope, Operation, kind, milliseconds, error is not None, info, value, usage)
+        emitter.emit(scope, Idle)
 
     def _check_open(self) -> None:
         if self._deleted:

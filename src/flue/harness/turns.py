@@ -48,7 +48,8 @@ from flue.events import (
 )
 from flue.harness.answer import PartialAnswer
 from flue.harness.arguments import ArgumentsError, check_arguments
-from flue.harness.history import History, Source
+from flue.harness.entries import Source
+from flue.harness.history import History
 from flue.harness.retry import Retry
 from flue.harness.tool_values import to_result
 from flue.messages import (

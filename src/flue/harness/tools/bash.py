@@ -75,7 +75,7 @@ def _excerpt(output: str) -> Excerpt | None:
 
 
 async def _keep(env: SessionEnv, result: ExecResult, *, name: str) -> str:
-    path = f"{OUTPUT_DIRECTORY}/{re.sub(r'[^A-Za-z0-9_-]+', '-', name)}.log"
+    path = f"{OUTPUT_DIRECTORY}/{re.sub(r'[^A-Za-z0-9_]+', '-', name)}.log"
     try:
         await env.write_file(path, _output(result).encode("utf-8", errors="replace"))
     except (OSError, FlueError):
