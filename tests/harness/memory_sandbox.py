@@ -32,7 +32,7 @@ class MemorySandbox:
         self, files: Mapping[str, str | bytes] | None = None, *, script: Callable[[Command], ExecResult] = succeed
     ) -> None:
         self.files: dict[str, bytes] = {}
-        self.directories = {"/"}
+        self.directories = {"/", "/workspace"}
         self.links: dict[str, str] = {}
         self.special: set[str] = set()
         self.read_only = False
