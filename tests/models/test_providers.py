@@ -95,8 +95,8 @@ def test_an_unheard_of_provider_is_answered_with_those_there_are(models: Models)
     assert "register_provider" in failure.hint
 
 
-def test_a_provider_of_another_protocol_is_answered_with_the_way_to_serve_it_oneself(models: Models) -> None:
-    assert "register_model('amazon-bedrock'" in error(models, "amazon-bedrock/anthropic.claude").hint
+def test_a_provider_of_another_protocol_is_answered_with_its_name_behind_the_bridge(models: Models) -> None:
+    assert "'pydantic-ai/bedrock:anthropic.claude'" in error(models, "amazon-bedrock/anthropic.claude").hint
 
 
 def test_a_missing_key_is_answered_with_the_variable_and_the_file_to_put_it_in(models: Models) -> None:

@@ -1,6 +1,6 @@
 """From a specifier to a model.
 
-"anthropic/claude-sonnet-4-6" → registered provider? → in-process model? → catalogue → local server → error
+"anthropic/claude-sonnet-4-6" → registered provider? → in-process model? → bridge → catalogue → local server → error
 """
 
 from __future__ import annotations
@@ -27,8 +27,14 @@ from flue.registrations import current_registrations
 
 EXAMPLE = "anthropic/claude-sonnet-4-6"
 DEMO = "demo/librarian"
-# Providers that the specification's catalogue has and whose protocols are not spoken here.
-BRIDGED = frozenset({"amazon-bedrock", "google-vertex", "mistral", "openai-codex"})
+BRIDGE = "pydantic-ai"
+# Providers whose protocols are not spoken here, and what pydantic-ai calls them.
+BRIDGED = {
+    "amazon-bedrock": "bedrock",
+    "google-vertex": "google-cloud",
+    "mistral": "mistral",
+    "openai-codex": "openai-codex",
+}
 
 
 class Models:
@@ -42,7 +48,7 @@ class Models:
         """Return the model for `provider/model-id`; `env` is where keys and addresses are looked up.
 
         Raises `ModelSetupError` with code `invalid_model_specifier`, `unknown_provider`, `unknown_model`,
-        `missing_api_key` or `missing_provider_setting`.
+        `missing_api_key`, `missing_provider_setting` or `missing_package`.
         """
         provider, model_id = split_specifier(specifier)
         registered = _registered(provider)
@@ -53,6 +59,8 @@ class Models:
         override = _override(provider)
         if registered is not None:
             return self._registered_model(registered, model_id, override, env)
+        if provider == BRIDGE:
+            return self._bridged(model_id, env)
         return self._known_model(provider, model_id, override, env)
 
     def _registered_model(
@@ -98,6 +106,15 @@ class Models:
             model = self._models[wiring] = adapter(
                 info, self._transport, base_url=base_url, api_key=api_key, headers=headers, compat=compat
             )
+        return model
+
+    def _bridged(self, model_id: str, env: Mapping[str, Any]) -> Model:
+        key = (BRIDGE, model_id, frozenset(item for item in env.items() if isinstance(item[1], str)))
+        model = self._models.get(key)
+        if model is None:
+            from flue.models.pydantic_ai_bridge import bridged_model
+
+            model = self._models[key] = bridged_model(model_id, env)
         return model
 
     def _demo(self) -> Model:
@@ -164,7 +181,8 @@ def _unknown_provider(provider: str, model_id: str) -> ModelSetupError:
     names = [*provider_ids(), *LOCAL_SERVERS, "demo"]
     close = get_close_matches(provider, names, n=3, cutoff=0.5)
     if provider in BRIDGED:
-        hint = f"Its protocol is not built in; serve it by Python of your own: register_model({provider!r}, ...)."
+        bridged = f"{BRIDGE}/{BRIDGED[provider]}:{model_id}"
+        hint = f"Its protocol is not built in; pydantic-ai's is: use {bridged!r} with the extra flue-agents[{BRIDGE}]."
     elif close:
         hint = f"Did you mean {' or '.join(map(repr, close))}? Else call register_provider({provider!r}, ...)."
     else:
