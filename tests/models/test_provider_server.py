@@ -241,6 +241,18 @@ async def test_deltas_asks_for_many_equal_pieces(client: httpx2.AsyncClient) -> 
     assert find([event.get("delta") for event in events(response.text)], "text") == ["ab"] * 2000
 
 
+async def test_delay_and_batch_pace_the_stream(client: httpx2.AsyncClient) -> None:
+    async with ProviderServer() as server:
+        address = server.base_url(GOOGLE) + PATHS[GOOGLE]
+        data = body(GOOGLE, "[[delay 5]] [[batch 1]] [[delta-size 1]] abcd")
+        begun = asyncio.get_running_loop().time()
+        async with client.stream("POST", address, json=data) as response:
+            pieces = [piece async for piece in response.aiter_raw() if piece]
+        took = asyncio.get_running_loop().time() - begun
+    assert len(find(events(b"".join(pieces).decode()), "text")) == 5
+    assert took >= 0.025
+
+
 async def test_rounds_follow_the_tool_results(client: httpx2.AsyncClient) -> None:
     first = {"role": "user", "content": 'Go [[call look {"at": [["x"]]}]] [[call look {}]] [[then]] [[call end]]'}
     async with ProviderServer() as server:
