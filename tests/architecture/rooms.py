@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,8 +32,8 @@ class Module:
         return self.name if self.path.name == "__init__.py" else self.name.rpartition(".")[0]
 
     def tree(self) -> ast.Module:
-        """Return the parsed module."""
-        return ast.parse(self.source, str(self.path))
+        """Return the parsed module; not to be changed."""
+        return _parse(self)
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class Import:
     module: str
     name: str
     line: int
+
+
+@cache
+def _parse(module: Module) -> ast.Module:
+    return ast.parse(module.source, str(module.path))
 
 
 def room_of(module: str) -> str:
@@ -56,6 +62,7 @@ def floors() -> list[tuple[str, ...]]:
     return [tuple(line.split(", ")) for line in listed]
 
 
+@cache
 def modules() -> list[Module]:
     """Return every module of the package."""
     found = []
@@ -71,6 +78,7 @@ def core_modules() -> list[Module]:
     return [module for module in modules() if module.room in CORE]
 
 
+@cache
 def imports(module: Module) -> list[Import]:
     """Return all imports of a module, those inside functions and for type checkers included."""
     found: list[Import] = []

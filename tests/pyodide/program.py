@@ -19,10 +19,8 @@ from flue.harness.env import SessionEnv
 from flue.ports import ExecResult, FileStat
 from flue.testing import ScriptedModel, call
 
-# What a Worker carries; sandboxes other than the virtual one, the project on disk and the command line stay at home.
+# What a Worker carries; sandboxes, stores on disk, the project and the command line stay at home.
 ROOMS = ("errors", "messages", "ports", "events", "registrations", "definitions", "harness", "models", "host")
-# Models that need more than a Worker has; the rest of that room must import.
-HOST_ONLY = ("flue.models.pydantic_ai",)
 
 
 class Capital(BaseModel):
@@ -102,7 +100,6 @@ def import_all() -> list[str]:
         names.append(module.__name__)
         if hasattr(module, "__path__"):
             names += [found.name for found in pkgutil.walk_packages(module.__path__, f"{module.__name__}.")]
-    names = [name for name in names if name not in HOST_ONLY]
     for name in names:
         importlib.import_module(name)
     return names

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import sys
 import tomllib
+from functools import cache
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ def import_names(requirement: str) -> set[str]:
     return {module for module, names in OWNERS.items() if name in {owner.lower() for owner in names}}
 
 
+@cache
 def imported() -> set[str]:
     roots = {found.module.split(".")[0] for module in modules() for found in imports(module)}
     return {root for root in roots if root not in {*sys.stdlib_module_names, "flue", ""}}
