@@ -121,6 +121,34 @@ class Later(BaseModel):
     name: str
 
 
+async def test_a_local_type_may_be_defined_after_the_tool_that_uses_it() -> None:
+    @tool
+    def make(value: Late) -> bool:
+        """Make."""
+        return isinstance(value, Late)
+
+    class Late(BaseModel):
+        name: str
+
+    assert await run(make, value={"name": "x"})
+
+
+def test_a_name_of_the_module_means_what_it_means_when_the_schema_is_built() -> None:
+    namespace: dict[str, Any] = {"tool": tool, "__name__": "made_up"}
+    source = '''
+from __future__ import annotations
+Size = int
+
+@tool
+def scale(size: Size) -> None:
+    """Scale."""
+
+Size = str
+'''
+    exec(source, namespace)  # noqa: S102 - a module of its own.
+    assert namespace["scale"].parameters["properties"]["size"] == {"type": "string"}
+
+
 def test_other_local_variables_of_the_caller_are_not_kept_alive() -> None:
     class Big:
         pass
