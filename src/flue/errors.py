@@ -8,6 +8,7 @@
     │   └── SessionError         a session is missing, exists already, busy or deleted
     ├── AbortError               the operation was aborted by its caller
     │   └── OperationTimeoutError its `timeout` ran out
+    ├── BudgetExceededError      a budget is used up; the conversation is kept and can be resumed
     ├── ResultUnavailableError   the model gave up, or never called `finish`
     ├── OperationError           a prompt, task or skill failed after it had started
     ├── ProviderError            a model provider answered with an error, or its stream broke
@@ -91,6 +92,25 @@ class OperationTimeoutError(AbortError, TimeoutError):
     """The operation's `timeout` ran out; it was aborted, and the conversation so far is kept."""
 
     default_code = "timeout"
+
+
+class BudgetExceededError(FlueError):
+    """A budget is used up. The last turn is finished and kept; `session.resume(budget=…)` goes on from there.
+
+    `scope` is `call`, `session` or `agent`; `limit_name` one of `usd`, `tokens`, `turns`, `seconds`.
+    """
+
+    default_code = "budget_exceeded"
+
+    def __init__(self, scope: str, limit_name: str, *, spent: float, limit: float) -> None:
+        super().__init__(
+            f"The budget of the {scope} is used up: {spent:g} of {limit:g} {limit_name}.",
+            hint="Raise it and call session.resume().",
+        )
+        self.scope = scope
+        self.limit_name = limit_name
+        self.spent = spent
+        self.limit = limit
 
 
 class ResultUnavailableError(FlueError):

@@ -332,6 +332,27 @@ class ToolCallEnd(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ApprovalRequest(Event):
+    """A tool call waits for a person: `session.approve(tool_call_id)` or `session.deny(tool_call_id, reason)`."""
+
+    type = "approval_request"
+    tool_name: str
+    tool_call_id: str
+    args: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalEnd(Event):
+    """A person decided on a tool call."""
+
+    type = "approval"
+    tool_name: str
+    tool_call_id: str
+    approved: bool
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TurnEnd(Event):
     """A turn and its tool calls are done."""
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, overload
 
+from flue.definitions.budget import Budget
 from flue.definitions.checks import check_text
 from flue.definitions.profile import (
     PROFILE_FIELDS,
@@ -101,6 +102,7 @@ def create_agent(
     name: str | None = None,
     description: str | None = None,
     task_tool: TaskTool | None = None,
+    budget: Budget | Mapping[str, float] | None = None,
     persist: Any = None,
 ) -> Agent: ...
 def create_agent(initializer: Initializer | None = None, /, **config: Any) -> Agent:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from flue.definitions.budget import Budget, as_budget
 from flue.definitions.checks import check_text
 from flue.definitions.tool import Tool
 from flue.errors import DefinitionError
@@ -69,6 +70,7 @@ class AgentProfile:
     thinking_level: ThinkingLevel | None = None
     compaction: CompactionSettings | Literal[False] | None = None
     task_tool: TaskTool | None = None
+    budget: Budget | None = None
     _owner: str = field(default="profile", repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -92,6 +94,7 @@ class AgentProfile:
             self, "subagents", tuple(_each(self.subagents, owner, "subagents", AgentProfile, as_profile))
         )
         object.__setattr__(self, "compaction", _as_compaction(self.compaction, owner))
+        object.__setattr__(self, "budget", as_budget(self.budget))
         for name in ("tools", "skills", "subagents"):
             check_unique(getattr(self, name), owner, name)
         for subagent in self.subagents:
@@ -113,6 +116,7 @@ def define_agent_profile(
     thinking_level: ThinkingLevel | None = None,
     compaction: CompactionSettings | Mapping[str, Any] | Literal[False] | None = None,
     task_tool: TaskTool | None = None,
+    budget: Budget | Mapping[str, float] | None = None,
 ) -> AgentProfile:
     """Return a checked profile: the same as `AgentProfile(...)`, also taking mappings where that takes objects.
 
@@ -125,6 +129,7 @@ _CAMEL = {"thinkingLevel": "thinking_level", "taskTool": "task_tool"}
 PROFILE_FIELDS = (
     "name", "description", "model", "instructions", "tools", "skills", "subagents", "thinking_level", "compaction",
     "task_tool",
+    "budget",
 )  # fmt: skip
 
 
@@ -205,5 +210,5 @@ def _as_compaction(value: object, owner: str) -> object:
     if not isinstance(value, Mapping):
         raise DefinitionError(f"{owner}: compaction must be False or settings, got {type(value).__name__}.")
     camel = {"reserveTokens": "reserve_tokens", "keepRecentTokens": "keep_recent_tokens"}
-    fields = {camel.get(key, key): item for key, item in value.items()}
+    fields = {camel.get(str(key), str(key)): item for key, item in value.items()}
     return CompactionSettings(**known_fields(fields, ("reserve_tokens", "keep_recent_tokens", "model"), "compaction"))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from flue.definitions.signature import Signature
 
 Execute = Callable[[Json, "ToolContext"], Awaitable[Any] | Any]
+Approval = bool | Callable[[Json, "ToolContext"], Awaitable[bool] | bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +72,33 @@ class Tool:
     content blocks or a `ToolResult`; what it raises becomes an error result that the model sees. Calls of one batch run
     in parallel. A sync callable runs on the event loop, so it must not block.
 
+    With `approval=True`, or a function `(arguments, context) -> bool` that says yes, a call waits until a person
+    approves it (`session.approve`) or denies it (`session.deny`).
+
     Raises `DefinitionError` when a field is missing or has the wrong type.
     """
 
-    __slots__ = ("_execute", "_parameters", "_signature", "description", "name")
+    __slots__ = ("_approval", "_execute", "_parameters", "_signature", "description", "name")
 
-    def __init__(self, *, name: str, description: str, parameters: Mapping[str, Any], execute: Execute) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        description: str,
+        parameters: Mapping[str, Any],
+        execute: Execute,
+        approval: Approval = False,
+    ) -> None:
         self.name = check_text(name, "tool", "name")
         self.description = check_text(description, f'tool "{name}"', "description")
         self._parameters: Json | None = check_mapping(parameters, f'tool "{name}"', "parameters")
         self._signature: Signature | None = None
         if not callable(execute):
             raise DefinitionError(f'tool "{name}": execute must be callable, got {type(execute).__name__}.')
+        if not isinstance(approval, bool) and not callable(approval):
+            raise DefinitionError(f'tool "{name}": approval must be True, False or a function, got {approval!r}.')
         self._execute = execute
+        self._approval = approval
 
     @property
     def parameters(self) -> Json:
@@ -106,16 +121,28 @@ class Tool:
             value = self._execute(arguments, context)
         return await value if inspect.isawaitable(value) else value
 
+    async def needs_approval(self, arguments: Json, context: ToolContext) -> bool:
+        """Say whether a call with these arguments must wait for a person."""
+        if isinstance(self._approval, bool):
+            return self._approval
+        verdict = self._approval(arguments, context)
+        return bool(await verdict if inspect.isawaitable(verdict) else verdict)
+
     def __repr__(self) -> str:
         return f"Tool({self.name!r})"
 
 
 def _from_function(
-    function: Callable[..., Any], name: str | None, description: str | None, caller_locals: Mapping[str, Any]
+    function: Callable[..., Any],
+    *,
+    name: str | None,
+    description: str | None,
+    approval: Approval,
+    caller_locals: Mapping[str, Any],
 ) -> Tool:
     from flue.definitions.signature import Signature
 
-    label = name or getattr(function, "__name__", "")
+    label: str = name or getattr(function, "__name__", "")
     text = description or inspect.getdoc(function) or ""
     if not text.strip():
         raise DefinitionError(
@@ -123,7 +150,13 @@ def _from_function(
             hint="Give the function a docstring, or pass tool(description=…): the model chooses tools by it.",
         )
     signature = Signature.of(function, label, text, caller_locals)
-    built = Tool(name=label, description=signature.description, parameters={}, execute=lambda _a, _c: None)
+    built = Tool(
+        name=label,
+        description=signature.description,
+        parameters={},
+        execute=lambda _arguments, _context: None,
+        approval=approval,
+    )
     built._parameters = None
     built._signature = signature
     return built
@@ -132,9 +165,13 @@ def _from_function(
 @overload
 def tool(function: Callable[..., Any], /) -> Tool: ...
 @overload
-def tool(*, name: str | None = None, description: str | None = None) -> Callable[[Callable[..., Any]], Tool]: ...
+def tool(
+    *, name: str | None = None, description: str | None = None, approval: Approval = False
+) -> Callable[[Callable[..., Any]], Tool]: ...
 @overload
-def tool(*, name: str, description: str, parameters: Mapping[str, Any], execute: Execute) -> Tool: ...
+def tool(
+    *, name: str, description: str, parameters: Mapping[str, Any], execute: Execute, approval: Approval = False
+) -> Tool: ...
 def tool(
     function: Callable[..., Any] | None = None,
     /,
@@ -143,18 +180,29 @@ def tool(
     description: str | None = None,
     parameters: Mapping[str, Any] | None = None,
     execute: Execute | None = None,
+    approval: Approval = False,
 ) -> Any:
     """Make a tool of a function, or of a JSON Schema and a callable.
 
     As a decorator, the arguments' schema comes from the type hints (anything pydantic understands) and their
     descriptions from the docstring's `Args:` section or `Annotated[..., Field(description=…)]`. A parameter annotated
-    `ToolContext` receives the context of the call and is not shown to the model.
+    `ToolContext` receives the context of the call and is not shown to the model. `approval` is as for `Tool`.
 
     Raises `DefinitionError` when a description is missing, a parameter has no type, or a field has the wrong type.
     """
     if parameters is not None or execute is not None:
-        return Tool(name=name or "", description=description or "", parameters=parameters or {}, execute=execute)  # type: ignore[arg-type]
+        return Tool(
+            name=name or "",
+            description=description or "",
+            parameters=parameters or {},
+            execute=execute,  # type: ignore[arg-type]
+            approval=approval,
+        )
     caller_locals = dict(sys._getframe(1).f_locals)
-    if function is not None:
-        return _from_function(function, name, description, caller_locals)
-    return lambda decorated: _from_function(decorated, name, description, caller_locals)
+
+    def decorate(decorated: Callable[..., Any]) -> Tool:
+        return _from_function(
+            decorated, name=name, description=description, approval=approval, caller_locals=caller_locals
+        )
+
+    return decorate if function is None else decorate(function)

@@ -46,6 +46,10 @@ class CallHandle(Generic[T]):
         """Say whether the call has ended, in whatever way."""
         return self._task.done()
 
+    def is_current(self) -> bool:
+        """Say whether the code that asks runs inside this call."""
+        return asyncio.current_task() is self._task
+
     def abort(self, reason: object = None) -> None:
         """End the call: awaiting it raises `AbortError` with `reason`. Does nothing once the call has ended."""
         self._end(AbortError(reason))

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from flue.definitions.budget import Budget, as_budget
 from flue.definitions.profile import AgentProfile
 from flue.definitions.tool import Tool
 from flue.errors import DefinitionError, SessionError, UsageError
@@ -15,6 +16,7 @@ from flue.events import Emitter, Scope
 from flue.harness.call import CallHandle
 from flue.harness.env import FlueFs, SessionEnv
 from flue.harness.history import History
+from flue.harness.meter import Meter
 from flue.harness.runtime import Runtime
 from flue.harness.sandbox import SandboxFactory
 from flue.harness.session import Session, check_text_argument
@@ -54,6 +56,7 @@ class Harness:
         self.variables = variables
         self.emitter = emitter
         self.scope = replace(scope, harness=name)
+        self.meter = Meter("agent", setup.profile.budget)
         self.sessions = Sessions(self)
         self._factory = factory
         self._setup = setup
@@ -89,9 +92,15 @@ class Harness:
             setup=setup,
         )
 
-    async def session(self, name: str = "default") -> Session:
-        """Return the session of that name, a new one where there is none; the same object every time."""
-        return await self.sessions.open(name)
+    async def session(self, name: str = "default", *, budget: Budget | Mapping[str, float] | None = None) -> Session:
+        """Return the session of that name, a new one where there is none; the same object every time.
+
+        `budget` limits what the session spends in its whole life; given again, it takes the place of the earlier one.
+        """
+        session = await self.sessions.open(name)
+        if budget is not None:
+            session.meter.budget = as_budget(budget)
+        return session
 
     @property
     def fs(self) -> FlueFs:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from flue.definitions.budget import Budget
 from flue.definitions.profile import ModelChoice
 from flue.definitions.tool import Tool, ToolContext
-from flue.errors import OperationError, ResultUnavailableError
+from flue.errors import OperationError, ResultUnavailableError, SessionError
 from flue.events import Scope
+from flue.harness.compaction.compact import Compactor
+from flue.harness.compaction.sizes import limits_for
 from flue.harness.entries import Source
+from flue.harness.meter import Meter, Meters
 from flue.harness.responses import ModelRef, PromptResponse, ResultResponse
 from flue.harness.results import FOOTER, MAX_REMINDERS, REMINDER, Outcome, ResultType
 from flue.harness.setup import require_model, resolve_model
 from flue.harness.turns import ToolSet, TurnLoop
-from flue.messages import ImageContent, TextContent, ThinkingLevel, UserMessage
+from flue.messages import AssistantMessage, ImageContent, TextContent, ThinkingLevel, UserMessage
 from flue.ports import Model
 
 if TYPE_CHECKING:
@@ -23,70 +28,152 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CallOptions:
-    """What one call changes: given values win over the agent's."""
+    """What one call changes: given values win over the agent's. `meters` are those of a call that gave this task."""
 
     model: ModelChoice | None = None
     thinking_level: ThinkingLevel | None = None
     tools: tuple[Tool, ...] = ()
     images: tuple[ImageContent, ...] = ()
+    budget: Budget | None = None
+    meters: Meters = field(default_factory=Meters)
 
 
 async def run_prompt(
-    session: Session, scope: Scope, text: str, *, wanted: ResultType | None, options: CallOptions, source: Source
+    session: Session,
+    scope: Scope,
+    text: str | None,
+    *,
+    wanted: ResultType | None,
+    options: CallOptions,
+    source: Source,
 ) -> PromptResponse | ResultResponse[Any]:
-    """Prompt the model and return its response. Raises what `Session.prompt` says."""
-    harness, setup, history = session.harness, session.setup, session.history
-    runtime = harness.runtime
-    model = require_model(_model(session, options), source)
+    """Prompt the model and return its response; without a text go on where the conversation was left.
+
+    Raises what `Session.prompt` says.
+    """
+    clock = session.harness.runtime.clock
+    model = require_model(_model(session, options.model), source)
     outcome = None if wanted is None else Outcome(wanted)
-    loop = TurnLoop(
+    own = Meter("call", options.budget)
+    meters = Meters.of((own, session.meter, session.harness.meter, *options.meters))
+    loop = _loop(session, scope, model, outcome, replace(options, meters=meters))
+    message = None
+    if text is not None:
+        content = TextContent(text + FOOTER if outcome else text)
+        message = UserMessage((content, *options.images), clock.now_ms())
+    with session.running(loop), session.history.tally() as tally:
+        answer_text = await _Attempts(loop, source, outcome).run(message)
+    ref = ModelRef(model.info.provider, model.info.id)
+    if outcome is None:
+        return PromptResponse(answer_text, tally.total, ref, own.usage)
+    return ResultResponse(outcome.value, tally.total, ref, own.usage, outcome.json)
+
+
+class _Attempts:
+    """Runs the loop until the call is settled: reminds a model that hands in no result, recovers once from overflow."""
+
+    def __init__(self, loop: TurnLoop, source: Source, outcome: Outcome | None) -> None:
+        self._loop = loop
+        self._source = source
+        self._outcome = outcome
+        self._recovered = False
+
+    async def run(self, message: UserMessage | None) -> str:
+        """Return the last text. Raises when there is no answer, or no result."""
+        source, text = self._source, ""
+        for _ in range(MAX_REMINDERS + 1):
+            answer = await self._attempt(message, source)
+            text = answer.text
+            if self._outcome is None or self._outcome.finished:
+                await self._loop.compactor.compact_if_needed()
+                return text
+            if self._outcome.gave_up is not None:
+                raise ResultUnavailableError(self._outcome.gave_up, text)
+            await self._loop.between_turns()
+            message, source = UserMessage((TextContent(REMINDER),), self._loop.clock.now_ms()), "retry"
+        raise ResultUnavailableError(
+            f"the model called neither `finish` nor `give_up` in {MAX_REMINDERS + 1} attempts", text
+        )
+
+    async def _attempt(self, message: UserMessage | None, source: Source) -> AssistantMessage:
+        answer = await self._loop.run(message, source)
+        if self._overflowed(answer) and not self._recovered:
+            self._recovered = True
+            answer = await self._recover(answer)
+        if answer.stop_reason == "error":
+            failure = self._loop.failure
+            code, hint = (failure.code, failure.hint) if failure else (None, "")
+            raise OperationError(f"{self._source} failed: {answer.error_message}", code=code, hint=hint) from failure
+        return answer
+
+    def _overflowed(self, answer: AssistantMessage) -> bool:
+        """Say whether the conversation did not fit: the provider said so, or cut it without saying."""
+        if answer.stop_reason == "error":
+            return self._loop.failure is not None and self._loop.failure.overflow
+        window = self._loop.model.info.context_window
+        read = answer.usage.input + answer.usage.cache_read
+        if not window:
+            return False
+        silent = answer.stop_reason == "length" and answer.usage.output == 0 and read >= 0.99 * window
+        return silent or (answer.stop_reason == "stop" and read > window)
+
+    async def _recover(self, answer: AssistantMessage) -> AssistantMessage:
+        """Leave the failed answer, compact, and ask once more; where nothing can be compacted the answer stands."""
+        self._loop.history.drop_last()
+        if not await self._loop.compactor.compact("overflow"):
+            self._loop.history.append(answer)
+            return answer
+        return await self._loop.run(None, "retry")
+
+
+def _loop(session: Session, scope: Scope, model: Model, outcome: Outcome | None, options: CallOptions) -> TurnLoop:
+    harness, setup = session.harness, session.setup
+    runtime = harness.runtime
+    return TurnLoop(
         model=model,
         system=setup.system,
         tools=_tools(session, options, outcome, scope),
         thinking=options.thinking_level or setup.thinking,
         affinity=f"{harness.id}::{harness.name}::{session.name}",
-        history=history,
-        tool_context=lambda call_id: ToolContext(call_id, session.name, setup.env, harness.variables),
+        history=session.history,
+        tool_context=_tool_context(session),
         emitter=harness.emitter,
         scope=scope,
         clock=runtime.clock,
         ids=runtime.ids,
         retry=runtime.retry,
-    )
-    message = UserMessage((TextContent(text + FOOTER if outcome else text), *options.images), runtime.clock.now_ms())
-    with history.tally() as tally:
-        answer_text = await _until_settled(loop, message, source, outcome)
-    usage = tally.total
-    ref = ModelRef(model.info.provider, model.info.id)
-    if outcome is None:
-        return PromptResponse(answer_text, usage, ref)
-    return ResultResponse(outcome.value, usage, ref, outcome.json)
-
-
-async def _until_settled(loop: TurnLoop, message: UserMessage, source: Source, outcome: Outcome | None) -> str:
-    """Run the loop; with a result type, remind the model until it finishes. Return its last text."""
-    kind, text = source, ""
-    for _ in range(MAX_REMINDERS + 1):
-        answer = await loop.run(message, source)
-        text = answer.text
-        if answer.stop_reason == "error":
-            code = loop.failure.code if loop.failure else None
-            raise OperationError(f"{kind} failed: {answer.error_message}", code=code) from loop.failure
-        if outcome is None or outcome.finished:
-            return text
-        if outcome.gave_up is not None:
-            raise ResultUnavailableError(outcome.gave_up, text)
-        message = UserMessage((TextContent(REMINDER),), loop.clock.now_ms())
-        source = "retry"
-    raise ResultUnavailableError(
-        f"the model called neither `finish` nor `give_up` in {MAX_REMINDERS + 1} attempts", text
+        meters=options.meters,
+        compactor=make_compactor(session, scope, model, options.meters),
+        approvals=session.approvals,
     )
 
 
-def _model(session: Session, options: CallOptions) -> Model | None:
-    if options.model is None:
+def make_compactor(session: Session, scope: Scope, model: Model, meters: Meters) -> Compactor:
+    """Return what compacts a session's history for a model."""
+    harness, settings = session.harness, session.setup.profile.compaction
+    runtime = harness.runtime
+    choice = settings.model if settings else None
+    return Compactor(
+        model=_model(session, choice) or model if choice else model,
+        limits=limits_for(model.info, settings),
+        history=session.history,
+        emitter=harness.emitter,
+        scope=scope,
+        clock=runtime.clock,
+        ids=runtime.ids,
+        retry=runtime.retry,
+        meters=meters,
+    )
+
+
+def _model(session: Session, choice: ModelChoice | None) -> Model | None:
+    if choice is None:
         return session.setup.model
-    return resolve_model(options.model, session.harness.runtime, session.harness.variables)
+    return resolve_model(choice, session.harness.runtime, session.harness.variables)
+
+
+def _tool_context(session: Session) -> Callable[[str], ToolContext]:
+    return lambda call_id: ToolContext(call_id, session.name, session.setup.env, session.harness.variables)
 
 
 def _tools(session: Session, options: CallOptions, outcome: Outcome | None, scope: Scope) -> ToolSet:
@@ -100,3 +187,12 @@ def _tools(session: Session, options: CallOptions, outcome: Outcome | None, scop
 
         task = (task_tool(session, scope, options),)
     return ToolSet((*setup.base_tools, *task, *custom, *(outcome.tools() if outcome else ())))
+
+
+def nothing_to_resume(session: Session) -> SessionError:
+    """Return the error for `resume()` on a conversation that waits for the user."""
+    return SessionError(
+        f'Session "{session.name}" has nothing to resume: its last answer is complete.',
+        code="nothing_to_resume",
+        hint="Use prompt() to go on.",
+    )

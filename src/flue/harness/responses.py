@@ -32,10 +32,12 @@ class PromptResponse:
     text: str
     usage: Usage
     model: ModelRef
+    total_usage: Usage = field(default_factory=Usage, repr=False)
+    """`usage` and that of all tasks the call gave to other sessions."""
 
     @property
     def cost(self) -> float:
-        """Return US dollars, 0 for models without known prices."""
+        """Return US dollars of `usage`, 0 for models without known prices."""
         return self.usage.cost.total
 
     def to_json(self) -> Json:
@@ -50,12 +52,14 @@ class ResultResponse(Generic[T]):
     data: T
     usage: Usage
     model: ModelRef
+    total_usage: Usage = field(default_factory=Usage, repr=False)
+    """`usage` and that of all tasks the call gave to other sessions."""
     json: Any = field(default=None, repr=False)
     """`data` as JSON values."""
 
     @property
     def cost(self) -> float:
-        """Return US dollars, 0 for models without known prices."""
+        """Return US dollars of `usage`, 0 for models without known prices."""
         return self.usage.cost.total
 
     def to_json(self) -> Json:

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
 
+from flue.definitions.budget import Budget, as_budget
 from flue.definitions.profile import ModelChoice
 from flue.definitions.tool import Tool
 from flue.errors import SessionError, UsageError
 from flue.events import ErrorInfo, Idle, Operation, OperationKind, OperationStart, Scope
+from flue.harness.approvals import Approval, Approvals
 from flue.harness.call import CallHandle
 from flue.harness.entries import Source
 from flue.harness.env import FlueFs
 from flue.harness.history import History
-from flue.harness.prompting import CallOptions, run_prompt
+from flue.harness.meter import Meter, Meters
+from flue.harness.prompting import CallOptions, make_compactor, nothing_to_resume, run_prompt
 from flue.harness.responses import PromptResponse, ResultResponse
 from flue.harness.results import ResultType
-from flue.harness.setup import SessionSetup, check_custom_tools
+from flue.harness.setup import SessionSetup, check_custom_tools, require_model
 from flue.harness.shell import run_shell
 from flue.harness.tasks import run_task
-from flue.harness.turns import ToolSet
-from flue.messages import ImageContent, ThinkingLevel, Usage
+from flue.harness.turns import ToolSet, TurnLoop
+from flue.messages import AssistantMessage, ImageContent, TextContent, ThinkingLevel, Usage, UserMessage
 from flue.ports import ExecResult
 
 if TYPE_CHECKING:
@@ -40,6 +44,7 @@ class PromptKeywords(TypedDict, total=False):
     thinking_level: ThinkingLevel | None
     tools: Sequence[Tool]
     images: Sequence[ImageContent]
+    budget: Budget | Mapping[str, float] | None
     timeout: float | None
     busy: Busy
 
@@ -89,6 +94,11 @@ class Session:
         self._lock = asyncio.Lock()
         self._calls: set[CallHandle[Any]] = set()
         self._deleted = False
+        self._loop: TurnLoop | None = None
+        self._loop_call: CallHandle[Any] | None = None
+        self.meter = Meter("session")
+        self.meter.restore(history.metadata.get("spent", {}))
+        self.approvals = Approvals(history, harness.runtime.clock)
         self._tool_set: tuple[tuple[Tool, ...], ToolSet] | None = None
 
     @property
@@ -117,6 +127,7 @@ class Session:
         thinking_level: ThinkingLevel | None = None,
         tools: Sequence[Tool] = (),
         images: Sequence[ImageContent] = (),
+        budget: Budget | Mapping[str, float] | None = None,
         timeout: float | None = None,
         busy: Busy = "queue",
     ) -> CallHandle[Any]:
@@ -126,12 +137,78 @@ class Session:
         has `.data` of that type, otherwise `.text`. `timeout` is in seconds.
 
         Awaiting raises `OperationError` when the provider fails after retries, `ResultUnavailableError` when the model
-        gives up or never hands in a result, `AbortError` when aborted, `OperationTimeoutError` at the timeout.
+        gives up or never hands in a result, `AbortError` when aborted, `OperationTimeoutError` at the timeout, and
+        `BudgetExceededError` between turns when a budget is used up (`resume` goes on from there).
         """
         check_text_argument(text, "prompt")
-        options = self._options(model, thinking_level, tools, images)
+        options = self._options(model, thinking_level, tools, images, budget)
         wanted = None if result is None else ResultType(result)
         return self.start_prompt(text, wanted, options, "prompt", timeout=timeout, busy=busy)
+
+    @overload
+    def resume(self, **options: Unpack[PromptKeywords]) -> CallHandle[PromptResponse]: ...
+    @overload
+    def resume(self, *, result: type[T], **options: Unpack[PromptKeywords]) -> CallHandle[ResultResponse[T]]: ...
+    @overload
+    def resume(self, *, result: object, **options: Unpack[PromptKeywords]) -> CallHandle[ResultResponse[Any]]: ...
+    def resume(
+        self,
+        *,
+        result: object = None,
+        model: ModelChoice | None = None,
+        thinking_level: ThinkingLevel | None = None,
+        tools: Sequence[Tool] = (),
+        images: Sequence[ImageContent] = (),
+        budget: Budget | Mapping[str, float] | None = None,
+        timeout: float | None = None,
+        busy: Busy = "queue",
+    ) -> CallHandle[Any]:
+        """Go on where the conversation was left: after a budget pause, an abort, a crash, or for an approval.
+
+        Tool calls without a recorded result are not repeated: the model is told that their outcome is unknown. Those
+        that wait for approval go on waiting, or run if they were approved meanwhile. Options and errors are those of
+        `prompt`. Raises `SessionError` (code `nothing_to_resume`) when the last answer is complete.
+        """
+        if not self._calls and self._is_complete():
+            raise nothing_to_resume(self)
+        options = self._options(model, thinking_level, tools, images, budget)
+        wanted = None if result is None else ResultType(result)
+        return self.start_prompt(None, wanted, options, "prompt", timeout=timeout, busy=busy)
+
+    def steer(self, text: str, *, images: Sequence[ImageContent] = ()) -> CallHandle[Any]:
+        """Send a message to the running prompt: it joins at the next turn boundary. Return that prompt's handle.
+
+        Messages keep their order. When no prompt runs, the message starts one.
+        """
+        check_text_argument(text, "steer")
+        if self._loop is None or self._loop_call is None:
+            return self.prompt(text, images=images)
+        now = self.harness.runtime.clock.now_ms()
+        self._loop.steering.append(UserMessage((TextContent(text), *images), now))
+        return self._loop_call
+
+    def compact(
+        self, instructions: str | None = None, *, timeout: float | None = None, busy: Busy = "queue"
+    ) -> CallHandle[bool]:
+        """Summarise the older part of the conversation now; the value says whether there was anything to summarise.
+
+        `instructions` tell the summariser what matters. Awaiting raises `OperationError` (code `compaction_failed`).
+        """
+
+        async def body(scope: Scope) -> bool:
+            model = require_model(self.setup.model, "compact")
+            meters = Meters.of((self.meter, self.harness.meter))
+            return await make_compactor(self, scope, model, meters).compact("manual", instructions)
+
+        return self._start("compact", body, timeout=timeout, busy=busy)
+
+    async def approve(self, tool_call_id: str) -> Approval:
+        """Let a tool call run that waits for approval. Durable when this returns; raises `SessionError`."""
+        return await self.approvals.decide(tool_call_id, "approved", None)
+
+    async def deny(self, tool_call_id: str, reason: str | None = None) -> Approval:
+        """Refuse a tool call that waits for approval; the model sees the reason. Durable when this returns."""
+        return await self.approvals.decide(tool_call_id, "denied", reason)
 
     def shell(
         self,
@@ -184,6 +261,7 @@ class Session:
         thinking_level: ThinkingLevel | None = None,
         tools: Sequence[Tool] = (),
         images: Sequence[ImageContent] = (),
+        budget: Budget | Mapping[str, float] | None = None,
         timeout: float | None = None,
         busy: Busy = "queue",
     ) -> CallHandle[Any]:
@@ -193,7 +271,7 @@ class Session:
         directory. The child's usage is its own. Raises like `prompt`, and `DefinitionError` for an unknown subagent.
         """
         check_text_argument(text, "task")
-        options = self._options(model, thinking_level, tools, images)
+        options = self._options(model, thinking_level, tools, images, budget)
         wanted = None if result is None else ResultType(result)
         return self._start(
             "task",
@@ -210,7 +288,7 @@ class Session:
 
     def start_prompt(
         self,
-        text: str,
+        text: str | None,
         wanted: ResultType | None,
         options: CallOptions,
         source: Source,
@@ -235,11 +313,27 @@ class Session:
     async def close(self, *, deleted: bool = False) -> None:
         """Abort what is running and wait until the conversation is in order."""
         self._deleted = self._deleted or deleted
+        if self._loop is not None:
+            self._loop.parked = True
         calls = tuple(self._calls)
         for call in calls:
             call.abort("The session was closed.")
         for call in calls:
             await call.settle()
+
+    @contextmanager
+    def running(self, loop: TurnLoop) -> Iterator[None]:
+        """Make `loop` the one that `steer` talks to; what comes too late for it starts a prompt of its own."""
+        self._loop = loop
+        self._loop_call = next((call for call in self._calls if call.is_current()), None)
+        try:
+            yield
+        finally:
+            self._loop = self._loop_call = None
+            for message in loop.steering:
+                images = tuple(block for block in message.content if isinstance(block, ImageContent))
+                text = "".join(block.text for block in message.content if isinstance(block, TextContent))
+                self.start_prompt(text, None, CallOptions(images=images), "steer")
 
     def _options(
         self,
@@ -247,10 +341,11 @@ class Session:
         thinking_level: ThinkingLevel | None,
         tools: Sequence[Tool],
         images: Sequence[ImageContent],
+        budget: Budget | Mapping[str, float] | None,
     ) -> CallOptions:
         if tools:
             check_custom_tools((*self.setup.profile.tools, *tools), self.setup)
-        return CallOptions(model, thinking_level, tuple(tools), tuple(images))
+        return CallOptions(model, thinking_level, tuple(tools), tuple(images), as_budget(budget))
 
     def _start(
         self,
@@ -290,17 +385,30 @@ class Session:
                 value: T | None = None
                 try:
                     value = await body(scope)
+                    self._note_spent()
                     await self.history.durable()
                     return value
                 except BaseException as raised:
                     error = raised
                     # Aborted or failed: the caller hears of that, whatever becomes of this write; the next call
                     # repeats it.
+                    self._note_spent()
                     self.history.write()
                     raise
                 finally:
                     running.active = False
                     self._announce_end(scope, kind, started, value=value, error=error, usage=tally.total)
+
+    def _is_complete(self) -> bool:
+        """Say whether the conversation waits for the user."""
+        last = self.history.transcript.messages[-1] if len(self.history.transcript) else None
+        if isinstance(last, AssistantMessage):
+            return last.stop_reason in ("stop", "length") and not last.tool_calls
+        return last is None
+
+    def _note_spent(self) -> None:
+        if self.meter.turns:
+            self.history.set_metadata(spent=self.meter.to_json())
 
     def _announce_end(
         self,

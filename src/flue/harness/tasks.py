@@ -9,6 +9,7 @@ from flue.definitions.tool import Tool, ToolContext, ToolResult
 from flue.errors import UsageError
 from flue.events import Scope, TaskEnd, TaskStart
 from flue.harness.history import History
+from flue.harness.meter import Meters
 from flue.harness.prompting import CallOptions
 from flue.harness.responses import PromptResponse, ResultResponse
 from flue.harness.results import ResultType
@@ -40,6 +41,8 @@ async def run_task(
     started = clock.monotonic()
     emitter.emit(task_scope, TaskStart, text, agent, cwd)
     reply: PromptResponse | ResultResponse[Any] | None = None
+    # What a task spends is spent by the session and the call that gave it, too.
+    options = replace(options, meters=Meters.of((parent.meter, *options.meters)))
     try:
         reply = await child.start_prompt(text, wanted, options, "task")
         return reply
@@ -72,7 +75,7 @@ def task_tool(session: Session, scope: Scope, options: CallOptions) -> Tool:
     agents = "; ".join(
         f"{child.name}: {child.description}" if child.description else str(child.name) for child in profile.subagents
     )
-    inherited = replace(options, images=())
+    inherited = replace(options, images=(), budget=None)
 
     async def execute(arguments: Json, _context: ToolContext) -> ToolResult:
         agent = arguments.get("agent")

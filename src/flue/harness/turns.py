@@ -4,11 +4,11 @@
     repeat:
         ask the model                      (retried on transient failures)
         record its answer
-        if it called no tools: stop
         wait until the answer is on disk   (a tool is an outside effect)
-        run its tool calls in parallel
+        run its tool calls in parallel     (those that need a person's approval wait for it)
         record their results, in call order
-        if every result says `terminate`: stop
+        if there were none, or every result says `terminate`: stop
+        between turns: check budgets, compact what has grown too long, add messages that steer
 
 Aborting cancels the task that runs this loop. Whatever was under way is recorded first: a partial answer as aborted,
 every unfinished tool call with an error result, so that the conversation is always one a model can continue.
@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 from flue.definitions.tool import Tool, ToolContext, ToolResult
@@ -27,6 +27,8 @@ from flue.errors import ProviderError
 from flue.events import (
     AgentEnd,
     AgentStart,
+    ApprovalEnd,
+    ApprovalRequest,
     Emitter,
     Log,
     MessageEnd,
@@ -47,9 +49,12 @@ from flue.events import (
     TurnStart,
 )
 from flue.harness.answer import PartialAnswer
+from flue.harness.approvals import Approvals
 from flue.harness.arguments import ArgumentsError, check_arguments
+from flue.harness.compaction.compact import Compactor
 from flue.harness.entries import Source
 from flue.harness.history import History
+from flue.harness.meter import Meters
 from flue.harness.retry import Retry
 from flue.harness.tool_values import to_result
 from flue.messages import (
@@ -60,11 +65,16 @@ from flue.messages import (
     ToolCall,
     ToolResultMessage,
     ToolSpecs,
+    Usage,
     UserMessage,
 )
 from flue.ports import Clock, Delta, Ids, Model, ModelInfo, ModelRequest
 
 ABORTED = "Operation aborted"
+UNKNOWN = (
+    "The outcome of this call is unknown: the work was interrupted after the call had started and before its result "
+    "was recorded. It was not repeated. Find out what it did before you call it again."
+)
 CUT_OFF = (
     "This call was not run: the answer reached its length limit while the call was being written, so its arguments "
     "may be incomplete. Call the tool again with shorter arguments."
@@ -97,49 +107,73 @@ class TurnLoop:
     clock: Clock
     ids: Ids
     retry: Retry
+    meters: Meters
+    compactor: Compactor
+    approvals: Approvals
+    steering: list[UserMessage] = field(default_factory=list)
+    """Messages that join at the next turn boundary."""
     failure: ProviderError | None = None
     """Why the last answer has stop reason `error`."""
+    parked: bool = False
+    """Set when the session closes: calls that wait for approval stay open, to be resumed later."""
+    _added: list[Message] = field(default_factory=list)
 
-    async def run(self, message: UserMessage, source: Source) -> AssistantMessage:
+    async def run(self, message: UserMessage | None, source: Source) -> AssistantMessage:
         """Add the message, run turns until the model is done, and return its last answer.
 
-        A provider's failure is not raised: it is the answer, with stop reason `error`. Raises `DurabilityError` when
-        the history cannot be written before a tool runs.
+        Without a message the loop goes on where it was left: with tool calls that have no result yet, or with the next
+        request. A provider's failure is not raised: it is the answer, with stop reason `error`. Raises
+        `BudgetExceededError` between turns, and `DurabilityError` when the history cannot be written before a tool
+        runs.
         """
-        first = len(self.history.transcript)
-        incoming: UserMessage | None = message
+        self._added = []
+        incoming = [] if message is None else [(message, source)]
         self._emit(AgentStart)
         try:
             while True:
-                answer, done = await self._turn(incoming, source)
-                if done:
+                answer, done = await self._turn(incoming)
+                if answer.stop_reason == "error" or (done and not self.steering):
                     return answer
-                incoming = None
+                await self.between_turns()
+                incoming = [(joined, "steer") for joined in self.steering]
+                self.steering.clear()
         finally:
-            if self.emitter.active:
-                self._emit(AgentEnd, tuple(self.history.transcript.messages[first:]))
+            self._emit(AgentEnd, tuple(self._added))
 
-    async def _turn(self, incoming: UserMessage | None, source: Source) -> tuple[AssistantMessage, bool]:
+    async def between_turns(self) -> None:
+        """Raise `BudgetExceededError` when a budget is used up; compact the conversation when it is too long."""
+        self.meters.check()
+        await self.compactor.compact_if_needed()
+
+    async def _turn(self, incoming: Sequence[tuple[UserMessage, Source]]) -> tuple[AssistantMessage, bool]:
         session_scope = self.scope
         started = self.clock.monotonic()
         self.scope = replace(session_scope, turn_id=f"turn_{self.ids.ulid()}")
         try:
             self._emit(TurnStart, "agent")
-            if incoming is not None:
-                self._record(incoming, source)
-                self.history.write()
-            answer = await self._ask()
-            results, terminate = await self._act(answer)
+            left = None if incoming else self._left_open()
+            for message, source in incoming:
+                self._record(message, source)
+            self.history.write()
+            if left is None:
+                answer = await self._ask()
+                results, terminate = await self._act(answer)
+            else:
+                answer = left
+                results, terminate = await self._finish_left(left)
             self._emit(TurnEnd, "agent", answer, results)
         finally:
             turn_scope, self.scope = self.scope, session_scope
+        elapsed = self.clock.monotonic() - started
+        asked = left is None
+        self.meters.add(answer.usage if asked else Usage(), turns=int(asked), seconds=elapsed)
         info = self.model.info
         failed = answer.stop_reason in ("error", "aborted")
         self.emitter.emit(
             turn_scope,
             Turn,
             "agent",
-            round((self.clock.monotonic() - started) * 1000),
+            round(elapsed * 1000),
             info.id,
             info.provider,
             info.api,
@@ -208,6 +242,7 @@ class TurnLoop:
 
     def _finish_answer(self, answer: AssistantMessage) -> AssistantMessage:
         self.history.append(answer)
+        self._added.append(answer)
         self._emit(MessageEnd, answer)
         return answer
 
@@ -230,28 +265,62 @@ class TurnLoop:
         calls = answer.tool_calls
         if not calls or answer.stop_reason in ("error", "aborted"):
             return (), False
-        results: list[ToolResult | None] = [None] * len(calls)
+        cut_off = ToolResult.from_text(CUT_OFF, is_error=True) if answer.stop_reason == "length" else None
+        return await self._settle(calls, [cut_off] * len(calls))
+
+    def _left_open(self) -> AssistantMessage | None:
+        """Return the answer that still misses results, when the history ends with one."""
+        for message in reversed(self.history.transcript.messages):
+            if isinstance(message, AssistantMessage):
+                return message if self._open_calls(message) else None
+            if isinstance(message, UserMessage):
+                return None
+        return None
+
+    def _open_calls(self, answer: AssistantMessage) -> tuple[ToolCall, ...]:
+        settled = set()
+        for message in reversed(self.history.transcript.messages):
+            if message is answer:
+                break
+            if isinstance(message, ToolResultMessage):
+                settled.add(message.tool_call_id)
+        failed = answer.stop_reason in ("error", "aborted")
+        return () if failed else tuple(call for call in answer.tool_calls if call.id not in settled)
+
+    async def _finish_left(self, answer: AssistantMessage) -> tuple[tuple[ToolResultMessage, ...], bool]:
+        """Settle the calls an interruption left open: run those that waited for approval, and no others."""
+        calls = self._open_calls(answer)
+        unknown = ToolResult.from_text(UNKNOWN, is_error=True)
+        return await self._settle(calls, [None if self.approvals.find(call.id) else unknown for call in calls])
+
+    async def _settle(
+        self, calls: tuple[ToolCall, ...], results: list[ToolResult | None]
+    ) -> tuple[tuple[ToolResultMessage, ...], bool]:
+        """Run the calls that have no result yet; record and return all results."""
+        messages: list[ToolResultMessage] = []
         try:
             await self.history.durable()
-            await self._run_calls(calls, results, cut_off=answer.stop_reason == "length")
+            await self._run_calls(calls, results)
         finally:
             # Also on the way out of an abort: a call without a result is one that no provider accepts.
-            messages = tuple(
-                self._record_result(call, result or ToolResult.from_text(ABORTED, is_error=True))
-                for call, result in zip(calls, results, strict=True)
-            )
+            for call, result in zip(calls, results, strict=True):
+                approval = self.approvals.find(call.id)
+                if result is None and self.parked and approval is not None and approval.state == "pending":
+                    continue
+                messages.append(self._record_result(call, result or ToolResult.from_text(ABORTED, is_error=True)))
+                self.approvals.forget(call)
         self.history.write()
-        return messages, all(result is not None and result.terminate for result in results)
+        return tuple(messages), all(result is not None and result.terminate for result in results)
 
-    async def _run_calls(self, calls: Sequence[ToolCall], results: list[ToolResult | None], *, cut_off: bool) -> None:
-        if cut_off:
-            results[:] = [ToolResult.from_text(CUT_OFF, is_error=True)] * len(calls)
-        elif len(calls) == 1:
-            results[0] = await self._run_call(calls[0])
-        else:
-            async with asyncio.TaskGroup() as group:
-                for position, call in enumerate(calls):
-                    group.create_task(self._run_into(results, position, call))
+    async def _run_calls(self, calls: Sequence[ToolCall], results: list[ToolResult | None]) -> None:
+        """Fill in the results that are missing."""
+        missing = [position for position, result in enumerate(results) if result is None]
+        if len(missing) == 1:
+            await self._run_into(results, missing[0], calls[missing[0]])
+            return
+        async with asyncio.TaskGroup() as group:
+            for position in missing:
+                group.create_task(self._run_into(results, position, calls[position]))
 
     async def _run_into(self, results: list[ToolResult | None], position: int, call: ToolCall) -> None:
         results[position] = await self._run_call(call)
@@ -275,7 +344,10 @@ class TurnLoop:
             return ToolResult.from_text(f"Tool {call.name} not found", is_error=True)
         try:
             arguments = check_arguments(tool.name, tool.parameters, call.arguments)
-            return to_result(await tool.run(arguments, self.tool_context(call.id)))
+            context = self.tool_context(call.id)
+            if await tool.needs_approval(arguments, context) and (denial := await self._await_approval(call)):
+                return denial
+            return to_result(await tool.run(arguments, context))
         except ArgumentsError as error:
             return ToolResult.from_text(str(error), is_error=True)
         except asyncio.CancelledError:
@@ -286,10 +358,22 @@ class TurnLoop:
         except Exception as error:  # noqa: BLE001 - what a tool raises is for the model to read
             return ToolResult.from_text(str(error) or type(error).__name__, {}, is_error=True)
 
+    async def _await_approval(self, call: ToolCall) -> ToolResult | None:
+        """Wait for a person's word on a call; return what the model is told when it is no."""
+        await self.approvals.request(call)
+        self._emit(ApprovalRequest, call.name, call.id, call.arguments)
+        decided = await self.approvals.decision(call.id)
+        self._emit(ApprovalEnd, call.name, call.id, decided.state == "approved", decided.reason)
+        if decided.state == "approved":
+            return None
+        reason = f" Reason: {decided.reason}" if decided.reason else ""
+        return ToolResult.from_text(f"A person denied this call; it was not run.{reason}", is_error=True)
+
     # ------------------------------------------------------------------------------------------- recording
 
     def _record(self, message: Message, source: Source | None = None) -> None:
         self.history.append(message, source)
+        self._added.append(message)
         self._emit(MessageStart, message)
         self._emit(MessageEnd, message)
 

@@ -16,6 +16,7 @@ from flue.harness.compaction.cut import Cut, find_cut
 from flue.harness.compaction.sizes import CHARS_PER_TOKEN, Limits, context_tokens
 from flue.harness.entries import CompactionEntry
 from flue.harness.history import History
+from flue.harness.meter import Meters
 from flue.harness.retry import Retry
 from flue.messages import (
     AssistantMessage,
@@ -48,6 +49,7 @@ class Compactor:
     clock: Clock
     ids: Ids
     retry: Retry
+    meters: Meters
 
     async def compact(self, reason: Reason, wishes: str | None = None) -> bool:
         """Compact now; return False when there is nothing to summarise. `wishes` tell the summariser what matters.
@@ -69,6 +71,7 @@ class Compactor:
         except FlueError as error:
             raise OperationError(f"compaction failed: {error}", code="compaction_failed") from error
         files = _files_before(earlier).and_those_of(messages[start : cut.kept])
+        self.meters.add(usage)
         self.history.compact(
             cut.kept,
             summary=written + files.as_text(),
