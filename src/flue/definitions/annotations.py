@@ -18,6 +18,7 @@ _REFUSED_KINDS = {
     inspect.Parameter.POSITIONAL_ONLY: "is positional-only",
 }
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
+_FORWARD_REF = re.compile(r"ForwardRef\(('[^']*')[^)]*\)")
 _CONTEXT_TEXT = re.compile(r"['\"]?(?:(?:\w+\.)*Optional\[)?(?:\w+\.)*ToolContext\]?(?:\s*\|\s*None)?['\"]?")
 
 
@@ -136,7 +137,9 @@ def _resolve(annotation: Any, owner: str, module: Mapping[str, Any], scope: Mapp
 
 
 def _show(annotation: Any) -> str:
-    return repr(annotation) if not isinstance(annotation, ForwardRef) else repr(annotation.__forward_arg__)
+    if isinstance(annotation, ForwardRef):
+        return repr(annotation.__forward_arg__)
+    return _FORWARD_REF.sub(r"\1", repr(annotation))
 
 
 def _plain_function(function: Callable[..., Any]) -> Any:
