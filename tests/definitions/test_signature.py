@@ -308,10 +308,10 @@ async def test_arguments_that_do_not_fit_are_listed_for_the_model() -> None:
         await run(take, address={"city": 5}, n=3, extra=1)
     assert str(raised.value) == (
         'Validation failed for tool "take":\n'
-        "  - extra: must not be given\n"
         "  - address.title: Field required\n"
         "  - address.city: Input should be a valid string\n"
-        "  - n: Value error, must be even\n\n"
+        "  - n: Value error, must be even\n"
+        "  - extra: must not be given\n\n"
         'Received arguments:\n{\n  "address": {\n    "city": 5\n  },\n  "n": 3,\n  "extra": 1\n}'
     )
     assert raised.value.code == "invalid_arguments"

@@ -88,18 +88,10 @@ class Signature:
 
         Raises `ArgumentsError`, written for the model, when they do not fit.
         """
-        from pydantic import ValidationError
-
         built = self._built()
-        issues = [f"{name}: must not be given" for name in arguments if name not in built.schema["properties"]]
-        try:
-            valid = built.model.model_validate(dict(arguments))
-        except ValidationError as error:
-            issues += [
-                f"{'.'.join(map(str, issue['loc'])) or 'root'}: {issue['msg']}"
-                for issue in error.errors(include_url=False, include_context=False, include_input=False)
-            ]
-        if issues:
+        valid, issues = _validate(built.model, arguments)
+        issues += [f"{name}: must not be given" for name in arguments if name not in built.schema["properties"]]
+        if valid is None or issues:
             raise ArgumentsError(self.label, issues, arguments)
         given = valid.model_fields_set
         values = {f.parameter: getattr(valid, f.name) for f in built.fields if f.name in given or not f.own_default}
@@ -154,6 +146,16 @@ def _build_model(definitions: Mapping[str, tuple[Any, Any]]) -> type[BaseModel]:
 
     # No configuration: dataclasses and typed dictionaries in the annotations would take it over.
     return create_model("Arguments", **dict(definitions))  # type: ignore[call-overload, no-any-return]
+
+
+def _validate(model: type[BaseModel], arguments: Mapping[str, Any]) -> tuple[BaseModel | None, list[str]]:
+    from pydantic import ValidationError
+
+    try:
+        return model.model_validate(dict(arguments)), []
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        return None, [f"{'.'.join(map(str, issue['loc'])) or 'root'}: {issue['msg']}" for issue in found]
 
 
 def _object_schema(model: type[BaseModel]) -> Json:

@@ -8,6 +8,7 @@ from typing import Any
 
 from flue.definitions.arguments_error import ArgumentsError
 from flue.harness.json_schema import (
+    OBJECT,
     SchemaWalk,
     TooComplexError,
     find_issues,
@@ -54,10 +55,11 @@ def coerce_arguments(schema: Any, value: Any) -> Any:
 
 def _coerce(walk: SchemaWalk, schema: Any, value: Any, depth: int) -> Any:
     walk.enter(depth)
-    if not isinstance(schema, Mapping) or (value is None and schema.get("nullable") is True):
+    if not isinstance(schema, OBJECT) or (value is None and schema.get("nullable") is True):
         return value
     value = _coerce_scalar(types_of(schema), value)
-    value = _coerce_parts(walk, schema, value, depth)
+    if isinstance(value, (list, *OBJECT)):
+        value = _coerce_parts(walk, schema, value, depth)
     if "$ref" in schema:
         value = _coerce(walk, walk.target(schema), value, depth + 1)
     if isinstance(every := schema.get("allOf"), list):
@@ -69,13 +71,8 @@ def _coerce(walk: SchemaWalk, schema: Any, value: Any, depth: int) -> Any:
     return value
 
 
-def _coerce_parts(walk: SchemaWalk, schema: Mapping[str, Any], value: Any, depth: int) -> Any:
-    if isinstance(value, Mapping):
-        changed: Any = dict(value)
-    elif isinstance(value, list):
-        changed = list(value)
-    else:
-        return value
+def _coerce_parts(walk: SchemaWalk, schema: Mapping[str, Any], value: Mapping[str, Any] | list[Any], depth: int) -> Any:
+    changed: Any = list(value) if isinstance(value, list) else dict(value)
     for part, inner in parts_of(schema, value):
         changed[part] = _coerce(walk, inner, changed[part], depth + 1)
     return changed

@@ -30,6 +30,9 @@ MAX_DEPTH = 100
 MAX_STEPS = 100_000
 """Pairs of a schema and a value that are looked at in one check: a second of work at most."""
 
+OBJECT = (dict, Mapping)
+"""What counts as a JSON object; `dict` first, because asking an abstract class is slow."""
+
 Path = tuple[str | int, ...]
 Issues = list[tuple[Path, str]]
 
@@ -86,32 +89,37 @@ def issues_of(walk: SchemaWalk, schema: Any, value: Any, path: Path = (), depth:
     walk.enter(depth)
     if schema is False:
         return [(path, "must not be given")]
-    if not isinstance(schema, Mapping) or (value is None and schema.get("nullable") is True):
+    if not isinstance(schema, OBJECT) or (value is None and schema.get("nullable") is True):
         return []
     if message := _type_issue(schema, value):
         # What else the schema says about a value of another type would only confuse.
         return [(path, message)]
-    issues: Issues = [(path, message) for message in _value_issues(schema, value)]
+    issues: Issues = []
+    if "const" in schema or "enum" in schema:
+        issues += [(path, message) for message in _value_issues(schema, value)]
     if isinstance(value, str):
         issues += [(path, message) for message in _string_issues(schema, value)]
     elif is_number(value):
         issues += [(path, message) for message in _number_issues(schema, value)]
-    elif isinstance(value, list):
-        issues += [(path, message) for message in _list_issues(schema, value)]
-    elif isinstance(value, Mapping):
-        issues += _missing(schema, value, path)
-    for part, inner in parts_of(schema, value):
-        issues += issues_of(walk, inner, value[part], (*path, part), depth + 1)
+    else:
+        if isinstance(value, list):
+            issues += [(path, message) for message in _list_issues(schema, value)]
+        elif isinstance(value, OBJECT):
+            issues += _missing(schema, value, path)
+        for part, inner in parts_of(schema, value):
+            issues += issues_of(walk, inner, value[part], (*path, part), depth + 1)
     if "$ref" in schema:
         issues += issues_of(walk, walk.target(schema), value, path, depth + 1)
     for branch in _branches(schema, "allOf"):
         issues += issues_of(walk, branch, value, path, depth + 1)
-    return issues + _union_issues(walk, schema, value, path, depth)
+    if "anyOf" in schema or "oneOf" in schema:
+        issues += _union_issues(walk, schema, value, path, depth)
+    return issues
 
 
 def parts_of(schema: Mapping[str, Any], value: Any) -> Iterator[tuple[Any, Any]]:
     """Yield the keys or indices of a value, each with a schema for what is there."""
-    if isinstance(value, Mapping):
+    if isinstance(value, OBJECT):
         properties = _mapping(schema, "properties")
         patterns = _mapping(schema, "patternProperties")
         additional = schema.get("additionalProperties", True)
@@ -171,7 +179,7 @@ _IS_TYPE: dict[str, Callable[[Any], bool]] = {
     "integer": lambda value: is_number(value) and (isinstance(value, int) or value.is_integer()),
     "boolean": lambda value: isinstance(value, bool),
     "null": lambda value: value is None,
-    "object": lambda value: isinstance(value, Mapping),
+    "object": lambda value: isinstance(value, OBJECT),
     "array": lambda value: isinstance(value, list),
 }
 
@@ -179,8 +187,11 @@ _IS_TYPE: dict[str, Callable[[Any], bool]] = {
 def types_of(schema: Mapping[str, Any]) -> list[str]:
     """Return the names in `type`; empty when it is missing or names something unknown, so that all values fit."""
     wanted: Any = schema.get("type")
-    names: list[Any] = wanted if isinstance(wanted, list) else [wanted]
-    return names if all(isinstance(name, str) and name in _IS_TYPE for name in names) else []
+    if isinstance(wanted, str):
+        return [wanted] if wanted in _IS_TYPE else []
+    if isinstance(wanted, list) and all(isinstance(name, str) and name in _IS_TYPE for name in wanted):
+        return wanted
+    return []
 
 
 def has_type(value: Any, name: str) -> bool:
@@ -210,7 +221,13 @@ def _string_issues(schema: Mapping[str, Any], value: str) -> Iterator[str]:
         yield f"must match the pattern {pattern}"
 
 
+_LIMITS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+
+
 def _number_issues(schema: Mapping[str, Any], value: float) -> Iterator[str]:
+    if schema.keys().isdisjoint(_LIMITS):
+        return
+
     def limit(keyword: str) -> Any:
         found = schema.get(keyword)
         return found if is_number(found) else None
@@ -280,7 +297,7 @@ def _key(value: Any, depth: int = 0) -> Any:
         return ("boolean", value)
     if isinstance(value, list):
         return ("array", *(_key(item, depth + 1) for item in value))
-    if isinstance(value, Mapping):
+    if isinstance(value, OBJECT):
         return ("object", frozenset((name, _key(item, depth + 1)) for name, item in value.items()))
     return value
 
