@@ -29,6 +29,13 @@ def test_every_public_name_can_be_imported_and_is_listed_once(package: str) -> N
     assert set(names) <= set(dir(module))
 
 
+@pytest.mark.parametrize("package", public_packages())
+def test_no_public_name_is_also_that_of_a_module(package: str) -> None:
+    """Python sets a package's attribute to a submodule when that is imported first, so the name would be either."""
+    inside = {module.name.rpartition(".")[2] for module in modules() if module.name.rpartition(".")[0] == package}
+    assert not inside & set(importlib.import_module(package).__all__)
+
+
 def test_the_front_door_tells_type_checkers_what_it_loads_at_run_time() -> None:
     typed = {
         (node.module, alias.name)
