@@ -94,7 +94,7 @@ class Event:
 
 
 @cache
-def _own_fields(cls: type[Event]) -> tuple[str, ...]:
+def _own_fields(cls: type[Any]) -> tuple[str, ...]:
     return tuple(field.name for field in fields(cls) if field.name not in ("scope", "index", "at_ms"))
 
 

@@ -101,7 +101,13 @@ async def test_a_validator_of_the_users_own_speaks_to_the_model() -> None:
 async def test_a_model_that_only_talks_is_reminded() -> None:
     async with scene("The answer is 7.", call("finish", {"result": 7})) as s:
         assert (await s.session.prompt("Go.", result=int)).data == 7
-        assert [entry.source for entry in s.session.history.path] == ["prompt", None, "retry", None, None]
+        assert [entry.to_json().get("source") for entry in s.session.history.path] == [
+            "prompt",
+            None,
+            "retry",
+            None,
+            None,
+        ]
 
 
 async def test_reminding_ends_after_33_attempts() -> None:

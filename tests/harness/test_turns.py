@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
-from flue import AbortError, OperationError, ProviderError, tool
+from flue import AbortError, CallHandle, OperationError, PromptResponse, ProviderError, tool
 from flue.errors import OperationTimeoutError
+from flue.events import Event, TextDelta
 from flue.messages import AssistantMessage, TextContent, ToolResultMessage, UserMessage
 from flue.testing import VirtualClock, call, hang
 from tests.harness.scene import assert_sound, scene, until
@@ -38,7 +40,7 @@ async def test_events_of_a_prompt_with_one_tool_come_in_the_documented_order() -
 async def test_text_arrives_as_deltas_that_add_up_to_the_answer() -> None:
     async with scene("One two three.") as s:
         reply = await s.session.prompt("Count.")
-        assert "".join(event.text for event in s.events if event.type == "text_delta") == reply.text
+        assert "".join(event.text for event in s.events if isinstance(event, TextDelta)) == reply.text
 
 
 async def test_parallel_calls_run_together_and_their_results_stand_in_call_order() -> None:
@@ -163,6 +165,14 @@ async def test_an_answer_cut_by_the_length_limit_does_not_run_its_calls() -> Non
         assert "was not run" in s.messages[2].content[0].text  # type: ignore[union-attr]
 
 
+def abort_at(position: int, handle: CallHandle[PromptResponse]) -> Callable[[Event], None]:
+    def sink(event: Event) -> None:
+        if event.index == position:
+            handle.abort()
+
+    return sink
+
+
 async def test_aborting_at_any_event_leaves_a_conversation_that_can_go_on() -> None:
     @tool
     async def slow(number: int) -> str:
@@ -178,9 +188,7 @@ async def test_aborting_at_any_event_leaves_a_conversation_that_can_go_on() -> N
     for position in range(total):
         async with scene(*script, tools=[slow]) as s:
             handle = s.session.prompt("Go.")
-            s.context.emitter.sinks.append(
-                lambda event, at=position, it=handle: it.abort() if event.index == at else None
-            )
+            s.context.emitter.sinks.append(abort_at(position, handle))
             try:
                 await handle
             except AbortError:

@@ -142,7 +142,7 @@ def _from_function(
 ) -> Tool:
     from flue.definitions.signature import Signature
 
-    label: str = name or getattr(function, "__name__", "")
+    label = str(name or getattr(function, "__name__", ""))
     text = description or inspect.getdoc(function) or ""
     if not text.strip():
         raise DefinitionError(

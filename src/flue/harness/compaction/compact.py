@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -34,7 +35,8 @@ Reason = Literal["threshold", "overflow", "manual"]
 SUMMARY_TOKENS = 16_000
 SUMMARY_SHARE = 0.8
 PREFIX_SHARE = 0.5
-PROMPT_TOKENS = 2_000  # what instructions and an earlier summary's frame take beside the conversation
+PROMPT_TOKENS = 600  # what the instructions take beside the conversation
+LEAST_PIECE = 1_000  # characters; a summariser whose window holds less is of no use
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,13 +98,17 @@ class Compactor:
         self, messages: Sequence[Message], cut: Cut, earlier: CompactionEntry | None, wishes: str | None
     ) -> tuple[str, Usage]:
         history, prefix = messages[: cut.turn_start], messages[cut.turn_start : cut.kept]
-        async with asyncio.TaskGroup() as group:
-            first = group.create_task(self._history_summary(history, earlier, wishes))
-            second = group.create_task(self._prefix_summary(prefix)) if prefix else None
-        written, usage = first.result()
-        if second is None:
-            return written, usage
-        beginning, more = second.result()
+        if not prefix:
+            return await self._history_summary(history, earlier, wishes)
+        both = [
+            asyncio.create_task(self._history_summary(history, earlier, wishes)),
+            asyncio.create_task(self._prefix_summary(prefix)),
+        ]
+        try:
+            (written, usage), (beginning, more) = await asyncio.gather(*both)
+        finally:
+            for task in both:
+                task.cancel()
         return written + text.SPLIT_HEADING + beginning, usage + more
 
     async def _history_summary(
@@ -111,30 +117,34 @@ class Compactor:
         previous = earlier.summary if earlier else None
         if not messages:
             return previous or text.NO_HISTORY, Usage()
-        limit = min(int(SUMMARY_SHARE * self.limits.reserve), SUMMARY_TOKENS)
-        usage = Usage()
-        for piece in self._pieces(text.as_text(messages), limit):
-            instruction = text.FIRST if previous is None else text.UPDATE
-            asked = text.request_text(piece, instruction, previous, wishes)
-            previous, spent = await self._ask(asked, limit, "compaction")
-            usage += spent
-        return previous or text.NO_HISTORY, usage
+        return await self._in_pieces(
+            text.as_text(messages), "compaction", share=SUMMARY_SHARE, previous=previous, wishes=wishes
+        )
 
     async def _prefix_summary(self, messages: Sequence[Message]) -> tuple[str, Usage]:
-        limit = min(int(PREFIX_SHARE * self.limits.reserve), SUMMARY_TOKENS)
-        written, usage = "", Usage()
-        for piece in self._pieces(text.as_text(messages), limit):
-            asked = text.request_text(piece, text.PREFIX, written or None, None)
-            written, spent = await self._ask(asked, limit, "compaction_prefix")
-            usage += spent
-        return written, usage
+        return await self._in_pieces(text.as_text(messages), "compaction_prefix", share=PREFIX_SHARE)
 
-    def _pieces(self, conversation: str, answer_tokens: int) -> list[str]:
-        """Cut a conversation that does not fit the summariser's own window; each piece updates the summary so far."""
+    async def _in_pieces(
+        self, rest: str, purpose: TurnPurpose, *, share: float, previous: str | None = None, wishes: str | None = None
+    ) -> tuple[str, Usage]:
+        """Summarise a text; one that does not fit the summariser's window in pieces, each updating the summary."""
+        limit = min(int(share * self.limits.reserve), SUMMARY_TOKENS)
+        usage = Usage()
+        while rest or previous is None:
+            room = self._room(limit, previous)
+            piece, rest = rest[:room], rest[room:]
+            instruction = text.PREFIX if purpose == "compaction_prefix" else text.instruction(previous)
+            previous, spent = await self._ask(text.request_text(piece, instruction, previous, wishes), limit, purpose)
+            usage += spent
+        return previous, usage
+
+    def _room(self, answer_tokens: int, previous: str | None) -> int:
+        """Return how many characters of conversation fit a request; estimates are rough, so a quarter stays free."""
         window = self.model.info.context_window
-        room = (window - 2 * answer_tokens - PROMPT_TOKENS) * CHARS_PER_TOKEN * 3 // 4 if window else len(conversation)
-        room = max(room, 1_000)
-        return [conversation[at : at + room] for at in range(0, len(conversation), room)] or [""]
+        if not window:
+            return sys.maxsize
+        free = window - answer_tokens - PROMPT_TOKENS - len(previous or "") // CHARS_PER_TOKEN
+        return max(free * CHARS_PER_TOKEN * 3 // 4, LEAST_PIECE)
 
     async def _ask(self, asked: str, max_tokens: int, purpose: TurnPurpose) -> tuple[str, Usage]:
         """Return what the summariser wrote. Raises `ProviderError` when that is nothing."""

@@ -29,10 +29,11 @@ def find_cut(messages: Sequence[Message], keep_recent: int, *, start: int) -> Cu
     kept = _kept_from(messages, keep_recent)
     if kept is None or kept <= start:
         return None
-    turn_start = kept
-    if not isinstance(messages[kept], UserMessage):
-        turn_start = next((at for at in range(kept, start - 1, -1) if isinstance(messages[at], UserMessage)), kept)
-    return Cut(turn_start, kept)
+    turn_start = next((at for at in range(kept, start - 1, -1) if isinstance(messages[at], UserMessage)), kept)
+    if all(isinstance(message, UserMessage) for message in messages[turn_start:kept]):
+        # Nothing of the turn but its question would be cut off: keep that as it is.
+        kept = turn_start
+    return Cut(turn_start, kept) if kept > start else None
 
 
 def _kept_from(messages: Sequence[Message], keep_recent: int) -> int | None:

@@ -90,6 +90,11 @@ class Files:
         return "".join("\n\n<{0}>\n{1}\n</{0}>".format(tag, "\n".join(paths)) for tag, paths in lists if paths)
 
 
+def instruction(previous: str | None) -> str:
+    """Return what is asked for: a first summary, or an earlier one brought up to date."""
+    return FIRST if previous is None else UPDATE
+
+
 def request_text(conversation: str, instruction: str, previous: str | None, wishes: str | None) -> str:
     """Return the user text of a summary request; `wishes` are instructions of the caller."""
     parts = [f"<conversation>\n{conversation}\n</conversation>"]
