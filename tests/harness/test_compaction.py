@@ -158,9 +158,7 @@ async def test_manual_compaction_takes_wishes_and_says_when_there_is_nothing_to_
         await s.session.prompt("1")
         await s.session.prompt("2")
         assert await s.session.compact("the colour of the door") is True
-        assert (
-            "the colour of the door" in s.model.requests[-1].messages[0].content[0].text if s.model.requests else True
-        )
+        assert "the colour of the door" in first_text(requests_for(s, "compaction")[0].messages[0])
 
 
 async def test_another_model_can_write_the_summary() -> None:
@@ -187,7 +185,7 @@ async def test_the_second_summary_updates_the_first_and_files_are_listed() -> No
         for text in ("1", "2", "3", "4"):
             await s.session.prompt(text)
         first = summary_first(s)
-        assert f"# Summary {len(requests_for(s, 'compaction'))}" in first
+        assert "# Summary 1" not in first
         assert "<read-files>\n/workspace/b.txt\n</read-files>" in first
         assert "<modified-files>\n/workspace/a.txt\n</modified-files>" in first
         update = first_text(requests_for(s, "compaction")[1].messages[0])
