@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flue.definitions.agent import Agent, AgentConfig, AgentContext, create_agent
+    from flue.definitions.budget import Budget
     from flue.definitions.profile import AgentProfile, CompactionSettings, SkillInfo, define_agent_profile
     from flue.definitions.tool import Tool, ToolContext, ToolResult, tool
     from flue.errors import (
         AbortError,
+        BudgetExceededError,
         ConfigError,
         DefinitionError,
         DurabilityError,
@@ -52,10 +54,12 @@ if TYPE_CHECKING:
 
 _EXPORTS = {
     "definitions.agent": ("Agent", "AgentConfig", "AgentContext", "create_agent"),
+    "definitions.budget": ("Budget",),
     "definitions.profile": ("AgentProfile", "CompactionSettings", "SkillInfo", "define_agent_profile"),
     "definitions.tool": ("Tool", "ToolContext", "ToolResult", "tool"),
     "errors": (
         "AbortError",
+        "BudgetExceededError",
         "ConfigError",
         "DefinitionError",
         "DurabilityError",
@@ -92,6 +96,8 @@ __all__ = [
     "AgentConfig",
     "AgentContext",
     "AgentProfile",
+    "Budget",
+    "BudgetExceededError",
     "CallHandle",
     "CompactionSettings",
     "ConfigError",
