@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 import time
@@ -15,12 +16,16 @@ from typing import Any
 from flue.errors import UsageError
 from flue.events import Event, Scope
 from flue.harness.context import FlueContext
+from flue.harness.observe import settle_subscribers
 from flue.harness.retry import Retry
 from flue.harness.runtime import Runtime
 from flue.harness.sandbox import SandboxFactory
 from flue.ports import Clock, Ids, ModelSource, SessionStore, Store
 from flue.registrations import PROCESS, Registrations, using_registrations
 
+# How long the end of a context waits for what subscribers still do in the background.
+_SETTLE_SECONDS = 5.0
+logger = logging.getLogger("flue")
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
@@ -101,6 +106,7 @@ async def open_context(
         elif not id.strip():
             raise UsageError("A context's id must not be empty.", code="invalid_id")
         stack.enter_context(using_registrations(registrations))
+        stack.push_async_callback(_settle_subscribers, registrations)
         context = FlueContext(
             id=id,
             payload=payload,
@@ -111,6 +117,14 @@ async def open_context(
         )
         stack.push_async_callback(context.close)
         yield context
+
+
+async def _settle_subscribers(registrations: Registrations) -> None:
+    try:
+        async with asyncio.timeout(_SETTLE_SECONDS):
+            await settle_subscribers(registrations)
+    except TimeoutError:
+        logger.warning("Event subscribers were still at work %g s after the end of the context.", _SETTLE_SECONDS)
 
 
 async def _default_models(stack: AsyncExitStack) -> ModelSource:
