@@ -44,7 +44,7 @@ _UNCHANGING = frozenset(
 def own_copy(event: Event) -> Event:
     """Return the event with copies of everything in it that can be changed; the event itself when there is nothing."""
     changed: dict[str, Any] = {}
-    kind: type[Any] = type(event)
+    kind: Any = type(event)
     for name in _fields_to_copy(kind):
         value = getattr(event, name)
         own = _own(value)
