@@ -17,7 +17,13 @@ def modules_after(code: str) -> set[str]:
 
 def test_importing_the_package_loads_nothing() -> None:
     loaded = modules_after("import flue.sandboxes")
-    assert not loaded & {"bashkit", "asyncio", "subprocess", "flue.sandboxes.virtual", "flue.sandboxes.local"}
+    assert not loaded & {
+        "bashkit",
+        "asyncio",
+        "subprocess",
+        "flue.sandboxes.virtual_sandbox",
+        "flue.sandboxes.local_sandbox",
+    }
 
 
 def test_describing_a_sandbox_does_not_load_bashkit() -> None:

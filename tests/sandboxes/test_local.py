@@ -11,7 +11,7 @@ import pytest
 from flue.errors import DefinitionError, SandboxError, UsageError
 from flue.harness.env import SessionEnv
 from flue.sandboxes import local
-from flue.sandboxes.local import LocalSandbox
+from flue.sandboxes.local_sandbox import LocalSandbox
 
 
 async def open_env(directory: Path, **options: Any) -> SessionEnv:

@@ -12,7 +12,7 @@ from flue.errors import DefinitionError, UsageError
 from flue.harness.env import SessionEnv
 from flue.sandboxes import Limits, Network, virtual
 from flue.sandboxes.engine import Command, EngineOptions, Outcome
-from flue.sandboxes.virtual import VirtualSandbox
+from flue.sandboxes.virtual_sandbox import VirtualSandbox
 
 
 async def open_env(*arguments: Any, **options: Any) -> SessionEnv:

@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from flue.harness.env import SessionEnv
     from flue.harness.sandbox import SandboxFactory, create_sandbox_session_env
     from flue.ports import ExecResult, FileStat, Sandbox
-    from flue.sandboxes.directory import DirectoryFiles, directory
+    from flue.sandboxes.directory_files import DirectoryFiles, directory
     from flue.sandboxes.engine import Limits, Network
-    from flue.sandboxes.local import local
-    from flue.sandboxes.virtual import virtual
+    from flue.sandboxes.local_sandbox import local
+    from flue.sandboxes.virtual_sandbox import virtual
 
 _EXPORTS = {
     "harness.env": ("SessionEnv",),
     "harness.sandbox": ("SandboxFactory", "create_sandbox_session_env"),
     "ports": ("ExecResult", "FileStat", "Sandbox"),
-    "sandboxes.directory": ("DirectoryFiles", "directory"),
+    "sandboxes.directory_files": ("DirectoryFiles", "directory"),
     "sandboxes.engine": ("Limits", "Network"),
-    "sandboxes.local": ("local",),
-    "sandboxes.virtual": ("virtual",),
+    "sandboxes.local_sandbox": ("local",),
+    "sandboxes.virtual_sandbox": ("virtual",),
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names}
 
