@@ -5,7 +5,7 @@ Rooms, innermost first; a room imports only rooms above it:
     errors, messages, ports, events, registrations    shared data and protocols, no I/O
     definitions                                       agent, profile, tool, skill: frozen data
     harness                                           context, harness, session, turn loop, results, built-in tools
-    models, sandboxes, stores                         implement the ports
+    models, sandboxes, stores, skills                 implement the ports; skills read from disk
     host                                              the default ports put together; `open_context`
     project                                           configuration, layout, loader
     testing, cli
@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flue.definitions.agent import Agent, AgentConfig, AgentContext, create_agent
     from flue.definitions.budget import Budget
-    from flue.definitions.profile import AgentProfile, CompactionSettings, SkillInfo, define_agent_profile
+    from flue.definitions.profile import AgentProfile, CompactionSettings, define_agent_profile
+    from flue.definitions.skill import Skill, SkillInfo, define_skill
     from flue.definitions.tool import Tool, ToolContext, ToolResult, tool
     from flue.errors import (
         AbortError,
@@ -49,13 +50,18 @@ if TYPE_CHECKING:
     from flue.harness.session import Session
     from flue.harness.tools import BUILTIN_TOOL_NAMES
     from flue.host import open_context
+    from flue.mcp.connect import connect_mcp_server
+    from flue.mcp.failure import McpError
+    from flue.mcp.server import McpServer
     from flue.messages import Cost, ImageContent, TextContent, Usage
     from flue.models import configure_provider, register_provider
+    from flue.skills import skill, skill_from_package
 
 _EXPORTS = {
     "definitions.agent": ("Agent", "AgentConfig", "AgentContext", "create_agent"),
     "definitions.budget": ("Budget",),
-    "definitions.profile": ("AgentProfile", "CompactionSettings", "SkillInfo", "define_agent_profile"),
+    "definitions.profile": ("AgentProfile", "CompactionSettings", "define_agent_profile"),
+    "definitions.skill": ("Skill", "SkillInfo", "define_skill"),
     "definitions.tool": ("Tool", "ToolContext", "ToolResult", "tool"),
     "errors": (
         "AbortError",
@@ -83,8 +89,12 @@ _EXPORTS = {
     "harness.session": ("Session",),
     "harness.tools": ("BUILTIN_TOOL_NAMES",),
     "host": ("open_context",),
+    "mcp.connect": ("connect_mcp_server",),
+    "mcp.failure": ("McpError",),
+    "mcp.server": ("McpServer",),
     "messages": ("Cost", "ImageContent", "TextContent", "Usage"),
     "models": ("configure_provider", "register_provider"),
+    "skills": ("skill", "skill_from_package"),
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names}
 
@@ -108,6 +118,8 @@ __all__ = [
     "FlueError",
     "Harness",
     "ImageContent",
+    "McpError",
+    "McpServer",
     "ModelSetupError",
     "OperationError",
     "OperationTimeoutError",
@@ -119,6 +131,7 @@ __all__ = [
     "SecurityError",
     "Session",
     "SessionError",
+    "Skill",
     "SkillInfo",
     "TextContent",
     "Tool",
@@ -128,12 +141,16 @@ __all__ = [
     "UsageError",
     "__version__",
     "configure_provider",
+    "connect_mcp_server",
     "create_agent",
     "create_sandbox_session_env",
     "define_agent_profile",
+    "define_skill",
     "observe",
     "open_context",
     "register_provider",
+    "skill",
+    "skill_from_package",
     "tool",
 ]
 

@@ -18,10 +18,12 @@ class Registrations:
     """One project's registrations.
 
     `providers` and `overrides` map provider ids to what `flue.models` put there; `observers` are event subscribers.
-    `parent` is looked at when a name is missing here (the process's own registrations, for a project).
+    `parent` is looked at when a name is missing here (the process's own registrations, for a project). `root` is the
+    project's directory, empty for the process.
     """
 
     parent: Registrations | None = None
+    root: str = ""
     providers: dict[str, Any] = field(default_factory=dict)
     overrides: dict[str, Any] = field(default_factory=dict)
     observers: list[Callable[..., Any]] = field(default_factory=list)

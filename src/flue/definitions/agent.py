@@ -14,12 +14,12 @@ from flue.definitions.profile import (
     AgentProfile,
     CompactionSettings,
     ModelChoice,
-    SkillInfo,
     TaskTool,
     as_profile,
     check_unique,
     known_fields,
 )
+from flue.definitions.skill import SkillInfo
 from flue.definitions.tool import Tool
 from flue.errors import DefinitionError
 from flue.messages import ThinkingLevel
@@ -95,7 +95,7 @@ def create_agent(
     sandbox: Any = None,
     cwd: str | None = None,
     subagents: Sequence[AgentProfile] = (),
-    skills: Sequence[SkillInfo | Mapping[str, str]] = (),
+    skills: Sequence[SkillInfo | Mapping[str, Any]] = (),
     thinking_level: ThinkingLevel | None = None,
     compaction: CompactionSettings | Mapping[str, Any] | Literal[False] | None = None,
     profile: AgentProfile | None = None,

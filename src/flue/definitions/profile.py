@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from flue.definitions.budget import Budget, as_budget
 from flue.definitions.checks import check_text
+from flue.definitions.skill import SkillInfo, define_skill
 from flue.definitions.tool import Tool
 from flue.errors import DefinitionError
 from flue.messages import THINKING_LEVELS, ThinkingLevel
@@ -38,18 +39,6 @@ class CompactionSettings:
                 raise DefinitionError(f"compaction: {name} must be a whole number of tokens, 0 or more, got {value!r}.")
         if self.model is not None:
             check_model(self.model, "compaction")
-
-
-@dataclass(frozen=True, slots=True)
-class SkillInfo:
-    """A skill by name and description; the model reads its instructions from the workspace when it needs them."""
-
-    name: str = ""
-    description: str = ""
-
-    def __post_init__(self) -> None:
-        check_text(self.name, "skill", "name")
-        check_text(self.description, f'skill "{self.name}"', "description")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +100,7 @@ def define_agent_profile(
     model: ModelChoice | None = None,
     instructions: str | None = None,
     tools: Sequence[Tool] = (),
-    skills: Sequence[SkillInfo | Mapping[str, str]] = (),
+    skills: Sequence[SkillInfo | Mapping[str, Any]] = (),
     subagents: Sequence[AgentProfile] = (),
     thinking_level: ThinkingLevel | None = None,
     compaction: CompactionSettings | Mapping[str, Any] | Literal[False] | None = None,
@@ -199,8 +188,11 @@ def _as_tool(value: object) -> object:
 
 
 def _as_skill(value: object) -> object:
+    if isinstance(value, str) or hasattr(value, "__fspath__"):
+        raise DefinitionError(f"skills: {str(value)!r} is a path.", hint=f"Write skill({str(value)!r}).")
     if isinstance(value, Mapping):
-        return SkillInfo(**known_fields(value, ("name", "description"), "skill"))
+        given = known_fields(value, ("name", "description", "instructions", "resources"), "skill")
+        return define_skill(**given) if "instructions" in given else SkillInfo(**given)
     return value
 
 

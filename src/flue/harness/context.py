@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from flue.definitions.agent import Agent, AgentContext, merge
-from flue.definitions.profile import AgentProfile, SkillInfo
+from flue.definitions.profile import AgentProfile
+from flue.definitions.skill import SkillInfo
 from flue.definitions.tool import Tool
 from flue.errors import DefinitionError, UsageError
 from flue.events import Emitter, Log, Scope, Sink

@@ -267,9 +267,9 @@ def _base_tools(factory: SandboxFactory, env: SessionEnv, profile: AgentProfile)
         return builtin_tools(env)
     tools: tuple[Tool, ...] = tuple(make(env, profile.subagents))
     names = [tool.name for tool in tools]
-    if "task" in names or len(set(names)) < len(names):
+    if {"task", "activate_skill"} & set(names) or len(set(names)) < len(names):
         raise DefinitionError(
-            f"The sandbox's tools are {', '.join(names)}: names must differ, and none may be task.",
+            f"The sandbox's tools are {', '.join(names)}: names must differ, and none may be task or activate_skill.",
             code="duplicate_tool",
         )
     return tools

@@ -15,6 +15,7 @@ from flue.harness.compaction.compact import Compactor
 from flue.harness.compaction.sizes import limits_for
 from flue.harness.entries import Source
 from flue.harness.meter import Meter, Meters
+from flue.harness.prompt import date_text
 from flue.harness.responses import ModelRef, PromptResponse, ResultResponse
 from flue.harness.results import FOOTER, MAX_REMINDERS, REMINDER, Outcome, ResultType
 from flue.harness.setup import require_model, resolve_model
@@ -60,7 +61,8 @@ async def run_prompt(
     message = None
     if text is not None:
         content = TextContent(text + FOOTER if outcome else text)
-        message = UserMessage((content, *options.images), clock.now_ms())
+        now = clock.now_ms()
+        message = UserMessage((*session.date_note.blocks(date_text(now)), content, *options.images), now)
     with session.running(loop), session.history.tally() as tally:
         answer_text = await _Attempts(loop, source, outcome).run(message)
     ref = ModelRef(model.info.provider, model.info.id)
@@ -180,13 +182,13 @@ def _tools(session: Session, options: CallOptions, outcome: Outcome | None, scop
     setup = session.setup
     custom = (*setup.profile.tools, *options.tools)
     if not setup.offers_task and outcome is None:
-        return session.tool_set((*setup.base_tools, *custom))
+        return session.tool_set((*setup.base_tools, *session.skill_tools, *custom))
     task: tuple[Tool, ...] = ()
     if setup.offers_task:
         from flue.harness.tasks import task_tool
 
         task = (task_tool(session, scope, options),)
-    return ToolSet((*setup.base_tools, *task, *custom, *(outcome.tools() if outcome else ())))
+    return ToolSet((*setup.base_tools, *task, *session.skill_tools, *custom, *(outcome.tools() if outcome else ())))
 
 
 def nothing_to_resume(session: Session) -> SessionError:

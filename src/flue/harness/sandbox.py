@@ -33,7 +33,7 @@ class SandboxToolFactory(SandboxFactory, Protocol):
     """A factory that brings its own tools."""
 
     def tools(self, env: SessionEnv, subagents: Sequence[Any]) -> list[Tool]:
-        """Return the tools that replace read, write, edit, bash, grep and glob; never one named `task`."""
+        """Return the tools that replace the six built-in ones; none may be named `task` or `activate_skill`."""
         ...
 
 

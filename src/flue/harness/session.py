@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, over
 
 from flue.definitions.budget import Budget, as_budget
 from flue.definitions.profile import ModelChoice
+from flue.definitions.skill import SkillInfo
 from flue.definitions.tool import Tool
 from flue.errors import SessionError, UsageError
 from flue.events import ErrorInfo, Idle, Operation, OperationKind, OperationStart, Scope
 from flue.harness.approvals import Approval, Approvals
 from flue.harness.call import CallHandle
+from flue.harness.date_note import DateNote
 from flue.harness.entries import Source
 from flue.harness.env import FlueFs
 from flue.harness.history import History
@@ -25,6 +27,8 @@ from flue.harness.responses import PromptResponse, ResultResponse
 from flue.harness.results import ResultType
 from flue.harness.setup import SessionSetup, check_custom_tools, require_model
 from flue.harness.shell import run_shell
+from flue.harness.skills.activate import skill_tools
+from flue.harness.skills.invoke import check_skill_arguments, run_skill
 from flue.harness.tasks import run_task
 from flue.harness.turns import ToolSet, TurnLoop
 from flue.messages import AssistantMessage, ImageContent, TextContent, ThinkingLevel, Usage, UserMessage
@@ -99,6 +103,8 @@ class Session:
         self.meter = Meter("session")
         self.meter.restore(history.metadata.get("spent", {}))
         self.approvals = Approvals(history, harness.runtime.clock)
+        self.date_note = DateNote(history, setup.date)
+        self.skill_tools = skill_tools(setup, history)
         self._tool_set: tuple[tuple[Tool, ...], ToolSet] | None = None
 
     @property
@@ -144,6 +150,58 @@ class Session:
         options = self._options(model, thinking_level, tools, images, budget)
         wanted = None if result is None else ResultType(result)
         return self.start_prompt(text, wanted, options, "prompt", timeout=timeout, busy=busy)
+
+    @overload
+    def skill(
+        self, skill: str | SkillInfo, *, args: Mapping[str, Any] | None = None, **options: Unpack[PromptKeywords]
+    ) -> CallHandle[PromptResponse]: ...
+    @overload
+    def skill(
+        self,
+        skill: str | SkillInfo,
+        *,
+        args: Mapping[str, Any] | None = None,
+        result: type[T],
+        **options: Unpack[PromptKeywords],
+    ) -> CallHandle[ResultResponse[T]]: ...
+    @overload
+    def skill(
+        self,
+        skill: str | SkillInfo,
+        *,
+        args: Mapping[str, Any] | None = None,
+        result: object,
+        **options: Unpack[PromptKeywords],
+    ) -> CallHandle[ResultResponse[Any]]: ...
+    def skill(
+        self,
+        skill: str | SkillInfo,
+        *,
+        args: Mapping[str, Any] | None = None,
+        result: object = None,
+        model: ModelChoice | None = None,
+        thinking_level: ThinkingLevel | None = None,
+        tools: Sequence[Tool] = (),
+        images: Sequence[ImageContent] = (),
+        budget: Budget | Mapping[str, float] | None = None,
+        timeout: float | None = None,
+        busy: Busy = "queue",
+    ) -> CallHandle[Any]:
+        """Let the model do what a skill says, with `args` (JSON values) as its input; options are those of `prompt`.
+
+        `skill` is the name of one of the agent's or the workspace's skills, a `Skill`, or the path of a Markdown file
+        below `.agents/skills`. Raises like `prompt`; awaiting also raises `DefinitionError` for a skill that is not
+        there or not in order, and `SecurityError` for a path that leads out of `.agents/skills`.
+        """
+        check_skill_arguments(skill, args)
+        options = self._options(model, thinking_level, tools, images, budget)
+        wanted = None if result is None else ResultType(result)
+        return self._start(
+            "skill",
+            lambda scope: run_skill(self, scope, skill, args, wanted=wanted, options=options),
+            timeout=timeout,
+            busy=busy,
+        )
 
     @overload
     def resume(self, **options: Unpack[PromptKeywords]) -> CallHandle[PromptResponse]: ...

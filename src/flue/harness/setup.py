@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from flue.definitions.profile import AgentProfile, ModelChoice, SkillInfo, check_unique
+from flue.definitions.profile import AgentProfile, ModelChoice, check_unique
 from flue.definitions.tool import Tool
 from flue.errors import DefinitionError, ModelSetupError
 from flue.harness.env import SessionEnv
-from flue.harness.prompt import compose, discover
+from flue.harness.prompt import compose, date_text, discover
 from flue.harness.runtime import Runtime
+from flue.harness.skills.catalogue import Catalogue
+from flue.harness.skills.files import with_skill_files
 from flue.harness.tools import BUILTIN_TOOL_NAMES
 from flue.messages import ThinkingLevel
 from flue.ports import Model
@@ -23,7 +25,7 @@ DEFAULT_THINKING: ThinkingLevel = "medium"
 class SessionSetup:
     """A profile in an environment: what every call of a session starts from.
 
-    `base_tools` are the file and shell tools; `profile.tools` come after them.
+    `base_tools` are the file and shell tools; `profile.tools` come after them. `date` is the day that `system` names.
     """
 
     profile: AgentProfile
@@ -31,6 +33,8 @@ class SessionSetup:
     model: Model | None
     system: str
     base_tools: tuple[Tool, ...]
+    skills: Catalogue
+    date: str
 
     @property
     def thinking(self) -> ThinkingLevel:
@@ -61,13 +65,15 @@ async def prepare(
 ) -> SessionSetup:
     """Look around in the environment, resolve the model and compose the system prompt.
 
-    Raises `ModelSetupError` for a model that cannot be used and `DefinitionError` for tools that clash.
+    Raises `ModelSetupError` for a model that cannot be used, `DefinitionError` for tools or skills that clash and for
+    a SKILL.md in the workspace that is not in order.
     """
-    workspace = await discover(env)
     model = resolve_model(profile.model, runtime, variables)
-    skills: tuple[SkillInfo, ...] = profile.skills
-    system = compose(profile.instructions, workspace, skills, runtime.clock.now_ms())
-    setup = SessionSetup(profile, env, model, system, tuple(base_tools))
+    workspace = await discover(env)
+    skills = Catalogue(profile.skills, workspace.skills)
+    date = date_text(runtime.clock.now_ms())
+    system = compose(profile.instructions, workspace, skills, date)
+    setup = SessionSetup(profile, env, model, system, with_skill_files(base_tools, skills.files), skills, date)
     check_custom_tools(profile.tools, setup)
     return setup
 
@@ -112,7 +118,7 @@ def require_model(model: Model | None, kind: str) -> Model:
 def check_custom_tools(tools: Sequence[Tool], setup: SessionSetup) -> None:
     """Raise when custom tools clash with each other or with built-in ones."""
     check_unique(tools, "agent", "tools")
-    reserved = {tool.name for tool in setup.base_tools} | ({"task", "finish", "give_up"})
+    reserved = {tool.name for tool in setup.base_tools} | {"task", "activate_skill", "finish", "give_up"}
     for tool in tools:
         if tool.name in reserved:
             kind = "a built-in tool" if tool.name in BUILTIN_TOOL_NAMES else "a tool of the sandbox or the harness"

@@ -79,7 +79,7 @@ def load_project(root: str | Path | None = None, *, config: Config | None = None
         config = load_config(Path.cwd(), root=root)
     layout = find_layout(config.root, target=config.target)
     package = PrivatePackage(layout.source_root)
-    registrations = Registrations(parent=PROCESS)
+    registrations = Registrations(parent=PROCESS, root=str(layout.root))
     package.install()
     try:
         with using_registrations(registrations):

@@ -7,7 +7,7 @@ from tests.harness.memory_sandbox import MemorySandbox
 
 def test_the_built_in_tools_come_in_the_documented_order_with_the_documented_parameters() -> None:
     tools = builtin_tools(SessionEnv(MemorySandbox(), "/"))
-    assert (*(tool.name for tool in tools), "task") == BUILTIN_TOOL_NAMES
+    assert (*(tool.name for tool in tools), "task", "activate_skill") == BUILTIN_TOOL_NAMES
     assert {tool.name: list(tool.parameters["properties"]) for tool in tools} == {
         "read": ["path", "offset", "limit"],
         "write": ["path", "content"],

@@ -11,8 +11,8 @@ from flue.harness.tools.grep import grep_tool
 from flue.harness.tools.read import read_tool
 from flue.harness.tools.write import write_tool
 
-BUILTIN_TOOL_NAMES = ("read", "write", "edit", "bash", "grep", "glob", "task")
-"""Names that an agent's own tools must not have; `task` belongs to the session, not to the sandbox."""
+BUILTIN_TOOL_NAMES = ("read", "write", "edit", "bash", "grep", "glob", "task", "activate_skill")
+"""Names that an agent's own tools must not have; the last two belong to the session, not to the sandbox."""
 
 
 def builtin_tools(env: SessionEnv) -> tuple[Tool, ...]:

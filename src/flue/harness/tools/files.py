@@ -12,19 +12,21 @@ _PROBE = 8_000
 _BYTE_ORDER_MARK = "\ufeff"
 
 
-async def load_file(env: SessionEnv, path: str) -> bytes:
+async def load_file(env: SessionEnv, path: str, *, limit: int | None = None) -> bytes:
     """Return the bytes of a regular file, following symlinks.
 
-    Raises `UsageError` for devices, pipes and files over `MAX_FILE_BYTES`; the built-in `OSError` family otherwise.
+    Raises `UsageError` for devices, pipes and files over `limit` bytes (default: `MAX_FILE_BYTES`); the built-in
+    `OSError` family otherwise.
     """
+    limit = MAX_FILE_BYTES if limit is None else limit
     stat = await env.stat(path)
     if stat.is_directory:
         raise IsADirectoryError(f"{path} is a directory")
     if not stat.is_file and not stat.is_symbolic_link:
         raise UsageError(f"{path} is not a regular file.", code="unreadable_file")
-    if stat.size > MAX_FILE_BYTES:
+    if stat.size > limit:
         raise UsageError(
-            f"{path} has {stat.size} bytes; files of up to {MAX_FILE_BYTES} bytes can be loaded.",
+            f"{path} has {stat.size} bytes; files of up to {limit} bytes can be loaded.",
             code="unreadable_file",
             hint="Work on it with bash commands.",
         )

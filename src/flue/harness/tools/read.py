@@ -38,17 +38,22 @@ def read_tool(env: SessionEnv) -> Tool:
             data = await load_file(env, path)
         except IsADirectoryError:
             return await _list_directory(env, path)
-        if mime_type := image_type(data):
-            return _show_image(path, data, mime_type)
-        text = decode_text(data)
-        if text is None:
-            return ToolResult.from_text(
-                f"{path} is a binary file ({len(data)} bytes) and cannot be shown as text.",
-                {"path": path, "binary": True, "size": len(data)},
-            )
-        return _show_text(path, text, int(arguments.get("offset") or 1), int(arguments.get("limit") or 0))
+        return show_file(path, data, arguments)
 
     return Tool(name="read", description=_DESCRIPTION, parameters=_PARAMETERS, execute=execute)
+
+
+def show_file(path: str, data: bytes, arguments: Json) -> ToolResult:
+    """Return what a model is shown of a file: an image, or the lines that the arguments of `read` ask for."""
+    if mime_type := image_type(data):
+        return _show_image(path, data, mime_type)
+    text = decode_text(data)
+    if text is None:
+        return ToolResult.from_text(
+            f"{path} is a binary file ({len(data)} bytes) and cannot be shown as text.",
+            {"path": path, "binary": True, "size": len(data)},
+        )
+    return _show_text(path, text, int(arguments.get("offset") or 1), int(arguments.get("limit") or 0))
 
 
 async def _list_directory(env: SessionEnv, path: str) -> ToolResult:
