@@ -17,7 +17,7 @@ from flue.cli.opening import Opened, opened
 from flue.cli.render import Renderer
 from flue.errors import ConfigError
 from flue.project.modules import WorkflowModule
-from flue.project.result import json_result
+from flue.harness.json_values import json_result
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -342,12 +342,12 @@ class TurnLoop:
         tool = self.tools.by_name.get(call.name)
         if tool is None:
             return ToolResult.from_text(f"Tool {call.name} not found", is_error=True)
+        context = self.tool_context(call.id)
         try:
             arguments = check_arguments(tool.name, tool.parameters, call.arguments)
-            context = self.tool_context(call.id)
             if await tool.needs_approval(arguments, context) and (denial := await self._await_approval(call)):
                 return denial
-            return to_result(await tool.run(arguments, context))
+            return await to_result(await tool.run(arguments, context), context)
         except ArgumentsError as error:
             return ToolResult.from_text(str(error), is_error=True)
         except asyncio.CancelledError:
@@ -356,7 +356,8 @@ class TurnLoop:
                 raise
             return ToolResult.from_text(f"The tool {call.name} was cancelled.", is_error=True)
         except Exception as error:  # noqa: BLE001 - what a tool raises is for the model to read
-            return ToolResult.from_text(str(error) or type(error).__name__, {}, is_error=True)
+            failed = ToolResult.from_text(str(error) or type(error).__name__, {}, is_error=True)
+            return await to_result(failed, context)
 
     async def _await_approval(self, call: ToolCall) -> ToolResult | None:
         """Wait for a person's word on a call; return what the model is told when it is no."""

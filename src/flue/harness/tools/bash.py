@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 from flue.definitions.tool import Tool, ToolContext, ToolResult
-from flue.errors import FlueError
 from flue.harness.env import SessionEnv
+from flue.harness.tools.kept import KeptOutput
 from flue.harness.tools.truncate import MAX_BYTES, MAX_LINES, Excerpt, last_lines
 from flue.messages import Json
 from flue.ports import ExecResult
-
-OUTPUT_DIRECTORY = "/tmp/flue"  # noqa: S108 - inside the sandbox, where a command's output belongs.
-"""Where outputs that are too long to show are kept, inside the sandbox."""
 
 _DESCRIPTION = (
     "Run a shell command in the sandbox and get its output. Every call starts in the working directory: files stay, "
@@ -30,17 +25,19 @@ _PARAMETERS: Json = {
 
 
 def bash_tool(env: SessionEnv) -> Tool:
-    """Return `bash` for an environment."""
+    """Return `bash` for an environment; what its sandbox says of itself (`description`) stands in the description."""
+    about = getattr(env.sandbox, "description", "")
 
     async def execute(arguments: Json, context: ToolContext) -> ToolResult:
         command = arguments["command"]
         result = await env.exec(command, timeout=arguments.get("timeout") or None)
         kept = ""
         if _excerpt(_output(result)) is not None:
-            kept = await _keep(env, result, name=f"{context.session[:60]}-{context.tool_call_id[:80]}")
+            kept = await _keep(KeptOutput(context), result)
         return format_output(command, result, kept)
 
-    return Tool(name="bash", description=_DESCRIPTION, parameters=_PARAMETERS, execute=execute)
+    description = f"{_DESCRIPTION} {about}".rstrip() if isinstance(about, str) else _DESCRIPTION
+    return Tool(name="bash", description=description, parameters=_PARAMETERS, execute=execute)
 
 
 def format_output(command: str, result: ExecResult, kept: str = "") -> ToolResult:
@@ -74,11 +71,8 @@ def _excerpt(output: str) -> Excerpt | None:
     return excerpt if excerpt.cut or excerpt.lines < len(lines) else None
 
 
-async def _keep(env: SessionEnv, result: ExecResult, *, name: str) -> str:
-    path = f"{OUTPUT_DIRECTORY}/{re.sub(r'[^A-Za-z0-9_]+', '-', name)}.log"
-    try:
-        await env.write_file(path, _output(result).encode("utf-8", errors="replace"))
-    except (OSError, FlueError):
-        # A sandbox may be read-only; what is known of the command is still worth telling.
+async def _keep(kept: KeptOutput, result: ExecResult) -> str:
+    path = await kept.keep(_output(result).encode("utf-8", errors="replace"), ".log")
+    if path is None:
         return "The whole output could not be kept; write it to a file with > to look at the rest."
     return f"All of it is in {path}."

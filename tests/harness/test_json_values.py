@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from flue.errors import UsageError
 from flue.messages import Usage
-from flue.project.result import json_result
+from flue.harness.json_values import json_result
 
 
 class Colour(Enum):

@@ -1,4 +1,4 @@
-"""What a workflow returned, as the JSON that callers get."""
+"""Values of the user's own as JSON: what a workflow or a tool returned."""
 
 from __future__ import annotations
 
@@ -9,21 +9,29 @@ from typing import Any
 from flue.errors import UsageError
 
 
-def json_result(value: Any) -> Any:
+def as_json(value: Any) -> Any:
     """Return `value` as JSON values: responses, pydantic models, dataclasses, dates, sets and the like included.
 
-    Raises `UsageError` (`invalid_result`) for what JSON cannot carry, NaN and infinity among it.
+    Raises `ValueError`, saying why, for what JSON cannot carry, NaN and infinity among it.
     """
     try:
         plain = _plain(value)
         json.dumps(plain, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(_reason(error)) from error
+    return plain
+
+
+def json_result(value: Any) -> Any:
+    """Return what a workflow returned as JSON values. Raises `UsageError` (`invalid_result`) where that cannot be."""
+    try:
+        return as_json(value)
+    except ValueError as error:
         raise UsageError(
-            f"The result, of type {type(value).__name__}, cannot be written as JSON: {_reason(error)}.",
+            f"The result, of type {type(value).__name__}, cannot be written as JSON: {error}.",
             code="invalid_result",
             hint="Return JSON values, pydantic models or dataclasses.",
         ) from error
-    return plain
 
 
 def _plain(value: Any) -> Any:
