@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +25,8 @@ from flue.harness.entries import (
 )
 from flue.messages import AssistantMessage, Json, Message, Transcript, Usage
 from flue.ports import SESSION_FORMAT, Clock, EntryRow, Ids, SessionHead, Store, StoredSession
+
+logger = logging.getLogger("flue")
 
 
 class Tally:
@@ -145,12 +148,22 @@ class History:
         self.write()
         writes, self._writes, queued = self._writes, [], self._queued
         try:
-            for write in writes:
-                await write
-        except (DurabilityError, asyncio.CancelledError):
+            outcomes = await asyncio.gather(*writes, return_exceptions=True)
+        except asyncio.CancelledError:
             self._failed = True
             raise
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                self._failed = True
+                raise outcome
         self._confirm(queued)
+
+    async def settle(self) -> None:
+        """Like `durable`, where nobody waits for the outcome: a failure is logged, and the next write repeats it."""
+        try:
+            await self.durable()
+        except DurabilityError as error:
+            logger.warning("Session %s could not be written: %s", self.key, error)
 
     async def export(self) -> Json:
         """Return the whole session in exchange format version 3."""
@@ -213,11 +226,7 @@ class History:
 
     async def _reconcile(self) -> None:
         """Find out what of the unconfirmed entries reached the store."""
-        for write in self._writes:
-            try:
-                await write
-            except DurabilityError:
-                continue
+        await asyncio.gather(*self._writes, return_exceptions=True)
         self._writes = []
         stored = await self._store.load_session(self.key)
         ids = [row.id for row in stored.entries] if stored else []

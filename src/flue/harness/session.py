@@ -13,7 +13,7 @@ from flue.definitions.budget import Budget, as_budget
 from flue.definitions.profile import ModelChoice
 from flue.definitions.skill import SkillInfo
 from flue.definitions.tool import Tool
-from flue.errors import SessionError, UsageError
+from flue.errors import DurabilityError, SessionError, UsageError
 from flue.events import ErrorInfo, Idle, Operation, OperationKind, OperationStart, Scope
 from flue.harness.approvals import Approval, Approvals
 from flue.harness.call import CallHandle
@@ -378,6 +378,7 @@ class Session:
             call.abort("The session was closed.")
         for call in calls:
             await call.settle()
+        await self.history.settle()
 
     @contextmanager
     def running(self, loop: TurnLoop) -> Iterator[None]:
@@ -446,12 +447,12 @@ class Session:
                     self._note_spent()
                     await self.history.durable()
                     return value
-                except BaseException as raised:
+                except (Exception, asyncio.CancelledError) as raised:
                     error = raised
-                    # Aborted or failed: the caller hears of that, whatever becomes of this write; the next call
-                    # repeats it.
                     self._note_spent()
-                    self.history.write()
+                    if not isinstance(raised, DurabilityError):
+                        # The caller hears why the call failed; what was said until then is kept.
+                        await self.history.settle()
                     raise
                 finally:
                     running.active = False
