@@ -19,7 +19,7 @@ from flue import (
     open_context,
     tool,
 )
-from flue.definitions.tool import ToolContext
+from flue.definitions.tool import Approval, Tool, ToolContext
 from flue.events import ApprovalEnd, ApprovalRequest
 from flue.messages import Message, TextContent, ToolResultMessage
 from flue.testing import MemoryStore, ScriptedModel, SequentialIds, VirtualClock, call, hang
@@ -186,8 +186,8 @@ async def test_a_message_that_comes_after_the_result_starts_a_prompt_of_its_own(
 # ---------------------------------------------------------------------------------------------- approvals
 
 
-def pay_tool(paid: list[int], **options: Any) -> Any:
-    @tool(**options)
+def pay_tool(paid: list[int], *, approval: Approval) -> Tool:
+    @tool(approval=approval)
     async def pay(amount: int) -> str:
         """Pay an amount."""
         paid.append(amount)
@@ -200,7 +200,7 @@ async def test_a_call_waits_until_it_is_approved() -> None:
     paid: list[int] = []
     async with scene(call("pay", {"amount": "5"}, id="c1"), "Done.", tools=[pay_tool(paid, approval=True)]) as s:
         handle = s.session.prompt("Pay 5.")
-        await until(lambda: s.session.approvals.pending)
+        await until(lambda: "approval_request" in s.types())
         [request] = [event for event in s.events if isinstance(event, ApprovalRequest)]
         assert (request.tool_name, request.tool_call_id, request.args) == ("pay", "c1", {"amount": "5"})
         assert not paid
