@@ -11,8 +11,8 @@ import pytest
 from pydantic import BaseModel
 
 from flue.errors import UsageError
-from flue.messages import Usage
 from flue.harness.json_values import json_result
+from flue.messages import Usage
 
 
 class Colour(Enum):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from flue.harness.env import SessionEnv
-from flue.sandboxes.local import local
-from flue.sandboxes.virtual import virtual
+from flue.sandboxes.local_sandbox import local
+from flue.sandboxes.virtual_sandbox import virtual
 from tests.harness.memory_sandbox import MemorySandbox
 
 

@@ -8,7 +8,7 @@ from flue.harness.env import SessionEnv
 from flue.harness.tools.bash import bash_tool, format_output
 from flue.messages import TextContent
 from flue.ports import ExecResult
-from flue.sandboxes.virtual import virtual
+from flue.sandboxes.virtual_sandbox import virtual
 from tests.harness.memory_sandbox import Command, MemorySandbox
 from tests.harness.tools.use import text_of, use
 
@@ -119,3 +119,11 @@ def test_a_command_run_by_the_application_is_shown_in_the_same_form() -> None:
     shown = format_output("x", ExecResult("y\n" * 3_000, "", 0)).content[0]
     assert isinstance(shown, TextContent)
     assert shown.text.endswith("[Output truncated: showing lines 1001-3000 of 3000.]")
+
+
+async def test_what_the_sandbox_says_of_itself_stands_in_the_description() -> None:
+    env = await virtual().create_session_env(id="test")
+    assert bash_tool(env).description.endswith(env.sandbox.description)  # type: ignore[attr-defined]
+    assert bash_tool(SessionEnv(MemorySandbox(), "/")).description.endswith(
+        "a note names the file that holds all of it."
+    )
