@@ -18,6 +18,7 @@ MAX_FRONTMATTER_CHARS = 64 * 1024
 _FENCE = re.compile(r"---[ \t]*\Z")
 _KEY = re.compile(r"""(?P<key>"[^"\\]*"|'[^']*'|[A-Za-z0-9_$][^\s:#"']*)[ \t]*:(?P<rest>[ \t].*|)\Z""")
 _BLOCK = re.compile(r"(?P<style>[|>])(?:(?P<chomp>[+-])?(?P<indent>[1-9])?|(?P<i2>[1-9])(?P<c2>[+-]))(?:[ \t]+#.*)?\Z")
+_ITEM = re.compile(r" *-(?: |\Z)")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _ESCAPE = re.compile(r"\\(x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|.)", re.DOTALL)
 # YAML 1.2.2, section 5.7.
@@ -115,13 +116,12 @@ def _entries(lines: Iterable[_Line], indent: int) -> Iterator[tuple[str, int, st
     """Yield the fields of a map whose keys stand at `indent`: key, line, what follows the colon, further lines."""
     entry: tuple[str, int, str, list[_Line]] | None = None
     for line in lines:
-        if line.comment and line.indent <= indent:
-            continue
         # A list may stand at the indentation of its key.
-        if line.blank or line.indent > indent or (entry and re.match(r" *-(?: |\Z)", line.text)):
+        of_list = entry and entry[2][:1] in ("", "#") and _ITEM.match(_first_of([*entry[3], line]))
+        if line.blank or line.comment or line.indent > indent or of_list:
             if entry:
                 entry[3].append(line)
-            elif not line.blank:
+            elif not line.blank and not line.comment:
                 raise FrontmatterError(line.number, "the first field must not be indented", "Remove the spaces.")
             continue
         match = _KEY.match(line.text[indent:]) if line.indent == indent else None
@@ -132,6 +132,10 @@ def _entries(lines: Iterable[_Line], indent: int) -> Iterator[tuple[str, int, st
         entry = (match["key"].strip("\"'"), line.number, match["rest"].strip(), [])
     if entry:
         yield entry
+
+
+def _first_of(lines: Iterable[_Line]) -> str:
+    return next((line.text for line in lines if not line.blank and not line.comment), "")
 
 
 def _why_no_field(line: _Line) -> str:
@@ -158,7 +162,7 @@ def _read(line: int, rest: str, more: list[_Line], indent: int) -> Value:
             return ""
         first = more[0]
         _check_tabs(first)
-        if re.match(r"-(?: |\Z)", first.text.lstrip(" ")):
+        if _ITEM.match(first.text):
             raise _BadValueError(first.number, "is a list; write text")
         if _KEY.match(first.text.strip()):
             return _map(more, first.indent, nested=indent > 0)
@@ -224,7 +228,7 @@ def _quoted(line: int, rest: str, more: list[_Line]) -> str:
         raise _BadValueError(line, "has text after the closing quote")
     inner = match[1]
     if quote == "'":
-        return _fold([part.strip() for part in _between_quotes(inner)]).replace("''", "'")
+        return _fold(_between_quotes(inner)).replace("''", "'")
     # A backslash at the end of a line joins it to the next.
     inner = re.sub(r"(?<!\\)((?:\\\\)*)\\\n[ \t]*", r"\1", inner)
     return _ESCAPE.sub(lambda found: _unescape(found[1], line), _fold(_between_quotes(inner)))
@@ -255,28 +259,43 @@ def _fold(lines: Iterable[str]) -> str:
     for line in lines:
         breaks += 1
         if line:
-            text += line if breaks == 0 and not text else (" " if breaks == 1 else "\n" * (breaks - 1)) + line
+            text += _gap(breaks) + line
             breaks = 0
-    return text
+    return text + _gap(breaks)
+
+
+def _gap(breaks: int) -> str:
+    """Return what stands for a number of line breaks between two words."""
+    return "\n" * (breaks - 1) if breaks > 1 else " " * breaks
 
 
 def _block(match: re.Match[str], more: list[_Line], parent: int) -> str:
     chomp, digit = match["chomp"] or match["c2"], match["indent"] or match["i2"]
     first = next((line for line in more if not line.blank), None)
-    if first is None:
-        return ""
+    if first is None or first.indent <= parent:
+        return _after_block(more)
     indent = parent + int(digit) if digit else first.indent
     lines: list[str] = []
-    for line in more:
+    for at, line in enumerate(more):
         if not line.blank and line.indent < indent:
-            _check_tabs(line)
-            raise _BadValueError(line.number, "is indented less than the block it belongs to")
-        lines.append(line.text[indent:] if not line.blank else "")
+            _after_block(more[at:])
+            more = more[:at]
+            break
+        lines.append(line.text[indent:])
     while lines and not lines[-1]:
         lines.pop()
     trailing = "\n" * (len(more) - len(lines) + 1)
     text = "\n".join(lines) if match["style"] == "|" else _folded_block(lines)
     return text + {"-": "", "+": trailing}.get(chomp or "", "\n")
+
+
+def _after_block(lines: list[_Line]) -> str:
+    """Return nothing, having seen that only comments come after a block."""
+    for line in lines:
+        if not line.blank and not line.comment:
+            _check_tabs(line)
+            raise _BadValueError(line.number, "is indented less than the block it belongs to")
+    return ""
 
 
 def _folded_block(lines: Iterable[str]) -> str:
