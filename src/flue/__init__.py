@@ -7,6 +7,7 @@ Rooms, innermost first; a room imports only rooms above it:
     harness                                           context, harness, session, turn loop, results, built-in tools
     models, sandboxes, stores, skills                 implement the ports; skills read from disk
     host                                              the default ports put together; `open_context`
+    observability                                     events as log lines; OpenTelemetry
     project                                           configuration, layout, loader
     testing, cli
 
