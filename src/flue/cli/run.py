@@ -16,8 +16,8 @@ from flue.cli.interrupts import Interrupts
 from flue.cli.opening import Opened, opened
 from flue.cli.render import Renderer
 from flue.errors import ConfigError
-from flue.project.modules import WorkflowModule
 from flue.harness.json_values import json_result
+from flue.project.modules import WorkflowModule
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
