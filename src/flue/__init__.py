@@ -5,7 +5,7 @@ Rooms, innermost first; a room imports only rooms above it:
     errors, messages, ports, events, registrations    shared data and protocols, no I/O
     definitions                                       agent, profile, tool, skill: frozen data
     harness                                           context, harness, session, turn loop, results, built-in tools
-    models, sandboxes, stores, skills                 implement the ports; skills read from disk
+    models, sandboxes, stores, skills, mcp            implement the ports; skills from disk, tools of MCP servers
     host                                              the default ports put together; `open_context`
     observability                                     events as log lines; OpenTelemetry
     project                                           configuration, layout, loader

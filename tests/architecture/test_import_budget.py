@@ -11,6 +11,7 @@ HEAVY = {
     "argparse",
     "bashkit",
     "httpx2",
+    "mcp",
     "pydantic",
     "pydantic_core",
     "pytest",

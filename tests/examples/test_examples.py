@@ -93,6 +93,11 @@ def test_support_articles_finds_the_article(run: Run) -> None:
     assert "password reset email" in response
 
 
+def test_the_mcp_example_asks_a_server_that_it_starts(run: Run) -> None:
+    answer = run("mcp", "orders", question="What is the order status of A-1042?")["answer"]
+    assert answer.startswith("Order A-1042: shipped on Tuesday.")
+
+
 async def test_assistant_calls_its_tools_and_remembers_at_the_second_connect(checkout: Path) -> None:
     first, status = await connect(checkout, "My name is Alice.", "What is the status of my order A-1042?")
     assert first.startswith("Noted")
@@ -192,5 +197,5 @@ def test_the_table_of_examples_has_the_commands_that_the_modules_show() -> None:
         for path in (ROOT / "examples").glob("*/*/*.py")
         for line in path.read_text(encoding="utf-8").splitlines()[:1]
     ]
-    assert len(shown) == 6
+    assert len(shown) == 7
     assert [line for line in shown if line.partition(" --payload")[0] not in table] == []

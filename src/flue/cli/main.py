@@ -15,6 +15,7 @@ COMMANDS = {
     "init": "write a configuration and a first workflow and agent",
     "run": "run a workflow once and print its result",
     "connect": "talk to an agent, one prompt a line",
+    "mcp": "serve the project as tools of an MCP server",
 }
 
 

@@ -70,7 +70,8 @@ def _own_call(question: Question, specs: Mapping[str, ToolSpec]) -> list[Call]:
     """Call an application's tool when the question has the words of its name, and values for its arguments."""
     asked = {stem(word) for word in re.findall(r"\w+", question.text)}
     for name in sorted(own_tools(specs.values())):
-        words = {stem(word) for word in re.split(r"[_\W]+", name.lower()) if word and word not in _VERBS}
+        own_name = re.sub(r"^mcp__.+?__", "", name.lower())
+        words = {stem(word) for word in re.split(r"[_\W]+", own_name) if word and word not in _VERBS}
         if words and words <= asked:
             arguments = _arguments(question, specs[name].parameters, words)
             if arguments is not None:
