@@ -1,0 +1,85 @@
+"""The benchmarks run: a tiny round of what needs nothing beside the development tools."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import scenarios
+from benchmarks.__main__ import main
+from benchmarks.cases import Case, cases, row
+from benchmarks.scenarios import SCENARIOS, Samples, Task
+from benchmarks.worker import measure
+from flue.registrations import PROCESS
+from flue.testing.provider_server import ProviderServer
+
+APIS = ("anthropic-messages", "openai-completions", "openai-responses")
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make long conversations short, and keep what the contenders register out of other tests."""
+    monkeypatch.setattr(scenarios, "EARLY", range(2, 4))
+    monkeypatch.setattr(scenarios, "LATE", range(9, 11))
+    monkeypatch.setattr(scenarios, "LOOP_TURNS", 5)
+    monkeypatch.setattr(scenarios, "DELTAS", 50)
+    monkeypatch.setattr(PROCESS, "providers", {})
+    monkeypatch.setattr(PROCESS, "observers", [])
+
+
+async def take(scenario: str, contender: str, api: str, folder: Path, variant: str = "") -> Samples:
+    module = importlib.import_module(f"benchmarks.contenders.{contender}")
+    async with ProviderServer(record=False) as server:
+        task = Task(scenario, contender, api, server.url, variant, samples=1, folder=str(folder))
+        async with module.conversations(task) as new:
+            return await SCENARIOS[scenario](task, new)
+
+
+@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize("contender", ["raw", "flue"])
+@pytest.mark.parametrize("scenario", ["stream", "loop", "prompts", "calls"])
+async def test_a_contender_does_what_is_measured(scenario: str, contender: str, api: str, tmp_path: Path) -> None:
+    samples = await take(scenario, contender, api, tmp_path)
+    assert samples
+    assert all(value > 0 for values in samples.values() for value in values)
+
+
+@pytest.mark.parametrize("variant", ["listener", "observe", "sqlite"])
+async def test_flue_is_measured_with_what_a_user_may_add(variant: str, tmp_path: Path) -> None:
+    assert await take("loop", "flue", "anthropic-messages", tmp_path, variant)
+    assert (tmp_path / "flue.db").exists() == (variant == "sqlite")
+
+
+def test_a_contender_that_is_not_installed_is_reported_as_missing() -> None:
+    assert "no_such_thing" in str(measure(Task("stream", "no_such_thing", "anthropic-messages"))["missing"])
+
+
+@pytest.mark.parametrize(("ours", "met"), [(199.0, True), (201.0, False)])
+def test_a_row_says_whether_its_goal_is_met(ours: float, met: bool) -> None:
+    case = Case("stream", "flue", Task("stream", "flue", "anthropic-messages"))
+    line = row(case, {"cpu_ms": [300.0, ours]}, {"cpu_ms": [100.0, 150.0]})
+    assert line.met is met
+    assert line.note == f"{ours / 100:.2f} times raw"
+
+
+def test_every_comparison_has_its_limit_measured_in_the_same_run() -> None:
+    for quick in (True, False):
+        tasks = {(case.task.scenario, case.task.api, case.task.contender) for case in cases(quick=quick, samples=1)}
+        compared = {(scenario, api) for scenario, api, _ in tasks if scenario in ("stream", "loop")}
+        assert compared
+        assert all((scenario, api, "raw") in tasks for scenario, api in compared)
+
+
+def test_the_runner_prints_a_table_and_writes_its_samples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = tmp_path / "report.json"
+    assert main(["--quick", "--only", "memory", "--json", str(report)]) == 0
+    printed = capsys.readouterr().out
+    assert "raw httpx2 + json" in printed
+    assert "fsyncs per second" in printed
+    written: dict[str, Any] = json.loads(report.read_text("utf-8"))
+    assert [line["missing"] for line in written["rows"]] == ["", ""]
+    assert all(line["samples"]["rss_mb"][0] > 1 for line in written["rows"])
