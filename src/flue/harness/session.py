@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from flue.definitions.budget import Budget, as_budget
 from flue.definitions.profile import ModelChoice
@@ -21,6 +21,7 @@ from flue.harness.date_note import DateNote
 from flue.harness.entries import Source
 from flue.harness.env import FlueFs
 from flue.harness.history import History
+from flue.harness.keywords import Busy, PromptKeywords, TaskKeywords
 from flue.harness.meter import Meter, Meters
 from flue.harness.prompting import CallOptions, make_compactor, nothing_to_resume, run_prompt
 from flue.harness.responses import PromptResponse, ResultResponse
@@ -29,7 +30,7 @@ from flue.harness.setup import SessionSetup, check_custom_tools, require_model
 from flue.harness.shell import run_shell
 from flue.harness.skills.activate import skill_tools
 from flue.harness.skills.invoke import check_skill_arguments, run_skill
-from flue.harness.tasks import run_task
+from flue.harness.tasks import NamedTask, Work, check_task_name, run_task
 from flue.harness.turns import ToolSet, TurnLoop
 from flue.messages import AssistantMessage, ImageContent, TextContent, ThinkingLevel, Usage, UserMessage
 from flue.ports import ExecResult
@@ -38,26 +39,6 @@ if TYPE_CHECKING:
     from flue.harness.harness import Harness
 
 T = TypeVar("T")
-Busy = Literal["queue", "reject"]
-
-
-class PromptKeywords(TypedDict, total=False):
-    """Keyword arguments of `prompt`."""
-
-    model: ModelChoice | None
-    thinking_level: ThinkingLevel | None
-    tools: Sequence[Tool]
-    images: Sequence[ImageContent]
-    budget: Budget | Mapping[str, float] | None
-    timeout: float | None
-    busy: Busy
-
-
-class TaskKeywords(PromptKeywords, total=False):
-    """Keyword arguments of `task`."""
-
-    agent: str | None
-    cwd: str | None
 
 
 @dataclass(slots=True)
@@ -94,10 +75,11 @@ class Session:
         self.setup = setup
         self.history = history
         self.depth = depth
-        self._scope: Scope = replace(scope or harness.scope, session=name)
+        self.scope: Scope = replace(scope or harness.scope, session=name)
         self._lock = asyncio.Lock()
         self._calls: set[CallHandle[Any]] = set()
         self._deleted = False
+        self.named_tasks: dict[str, NamedTask] = {}
         self._loop: TurnLoop | None = None
         self._loop_call: CallHandle[Any] | None = None
         self.meter = Meter("session")
@@ -314,6 +296,7 @@ class Session:
         *,
         agent: str | None = None,
         cwd: str | None = None,
+        name: str | None = None,
         result: object = None,
         model: ModelChoice | None = None,
         thinking_level: ThinkingLevel | None = None,
@@ -326,16 +309,17 @@ class Session:
         """Give work to a child session with a conversation of its own and the same files; return its answer.
 
         `agent` names a declared subagent; without it the child is like this session. `cwd` moves it to another
-        directory. The child's usage is its own. Raises like `prompt`, and `DefinitionError` for an unknown subagent.
+        directory. `name` keeps the child's conversation: the next task of that name goes on with it, also in another
+        process. The child's usage is its own. Raises like `prompt`, `DefinitionError` for an unknown subagent, and
+        `SessionError` (code `task_mismatch`) for a name that belongs to another subagent.
         """
         check_text_argument(text, "task")
+        check_task_name(name)
         options = self._options(model, thinking_level, tools, images, budget)
         wanted = None if result is None else ResultType(result)
+        work = Work(text=text, agent=agent, cwd=cwd, name=name)
         return self._start(
-            "task",
-            lambda scope: run_task(self, scope, text, agent=agent, cwd=cwd, wanted=wanted, options=options),
-            timeout=timeout,
-            busy=busy,
+            "task", lambda scope: run_task(self, scope, work, wanted, options), timeout=timeout, busy=busy
         )
 
     async def delete(self) -> None:
@@ -436,7 +420,7 @@ class Session:
             self._check_open()
             running = _Running(self)
             _inside.set((*_inside.get(), running))
-            scope = replace(self._scope, operation_id=f"op_{runtime.ids.ulid()}")
+            scope = replace(self.scope, operation_id=f"op_{runtime.ids.ulid()}")
             with self.history.tally() as tally:
                 started = runtime.clock.monotonic()
                 self.harness.emitter.emit(scope, OperationStart, kind)

@@ -1,14 +1,22 @@
-"""Tasks: work given to a child session, by the application (`session.task`) or by the model (the `task` tool)."""
+"""Tasks: work given to a child session, by the application (`session.task`) or by the model (the `task` tool).
+
+A task without a name gets a child of its own. A named one keeps its child: the session remembers it while it is open,
+the store after that, and the next task of that name goes on with its conversation.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import asyncio
+import re
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from flue.definitions.tool import Tool, ToolContext, ToolResult
-from flue.errors import UsageError
+from flue.errors import SessionError, UsageError
 from flue.events import Scope, TaskEnd, TaskStart
+from flue.harness.env import SessionEnv
 from flue.harness.history import History
+from flue.harness.left_open import settle_calls_left_open
 from flue.harness.meter import Meters
 from flue.harness.prompting import CallOptions
 from flue.harness.responses import PromptResponse, ResultResponse
@@ -20,53 +28,164 @@ if TYPE_CHECKING:
     from flue.harness.session import Session
 
 MAX_DEPTH = 4
+# Without colons: the storage name `task:<parent>:<name>` then belongs to one parent and one name only.
+TASK_NAME = r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}"
+
+
+@dataclass(slots=True)
+class NamedTask:
+    """A named child of a session. One task at a time works in it; others wait in the order they were given."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    child: Session | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What is to be done, by whom and where. `from_model` says that the model gave it."""
+
+    text: str
+    agent: str | None
+    cwd: str | None
+    name: str | None
+    from_model: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A task that came back: in which child, under which id, with what."""
+
+    child: Session
+    task_id: str
+    reply: PromptResponse | ResultResponse[Any]
+
+
+def check_task_name(name: object) -> None:
+    """Raise `UsageError` (code `invalid_task_name`) for a name that no task can have."""
+    if name is not None and (not isinstance(name, str) or not re.fullmatch(TASK_NAME, name)):
+        raise UsageError(
+            f"A task cannot be named {name!r}.",
+            code="invalid_task_name",
+            hint="Use letters, digits, '_', '-' and '.', 64 at most, beginning with a letter or a digit.",
+        )
 
 
 async def run_task(
+    parent: Session, scope: Scope, work: Work, wanted: ResultType | None, options: CallOptions
+) -> PromptResponse | ResultResponse[Any]:
+    """Run a child session to the end of one prompt and return its answer; its conversation is kept."""
+    return (await _run(parent, scope, work, wanted, options)).reply
+
+
+async def _run(parent: Session, scope: Scope, work: Work, wanted: ResultType | None, options: CallOptions) -> Done:
+    if parent.depth >= MAX_DEPTH:
+        raise UsageError(f"Maximum task depth ({MAX_DEPTH}) exceeded.", code="task_depth")
+    check_task_name(work.name)
+    task_id = parent.harness.runtime.ids.uuid()
+    if work.name is None:
+        child = await _open_new(parent, work, task_id)
+        return Done(child, task_id, await _prompt(parent, child, scope, work, task_id, wanted, options))
+    named = parent.named_tasks.setdefault(work.name, NamedTask())
+    async with named.lock:
+        child = named.child = await _open_named(parent, named.child, work, task_id)
+        return Done(child, task_id, await _prompt(parent, child, scope, work, task_id, wanted, options))
+
+
+async def _prompt(  # noqa: PLR0917 - one of each
     parent: Session,
+    child: Session,
     scope: Scope,
-    text: str,
-    *,
-    agent: str | None,
-    cwd: str | None,
+    work: Work,
+    task_id: str,
     wanted: ResultType | None,
     options: CallOptions,
 ) -> PromptResponse | ResultResponse[Any]:
-    """Run a child session to the end of one prompt and return its answer; its conversation is kept."""
-    harness = parent.harness
-    clock, emitter = harness.runtime.clock, harness.emitter
-    task_id = harness.runtime.ids.uuid()
-    child = await _open_child(parent, task_id, agent, cwd)
+    clock, emitter = parent.harness.runtime.clock, parent.harness.emitter
+    agent = child.history.metadata["agent"]
     task_scope = replace(scope, task_id=task_id, parent_session=parent.name)
+    child.scope = replace(child.scope, task_id=task_id)
     started = clock.monotonic()
-    emitter.emit(task_scope, TaskStart, text, agent, cwd)
+    emitter.emit(task_scope, TaskStart, work.text, agent, work.cwd)
     reply: PromptResponse | ResultResponse[Any] | None = None
-    # What a task spends is spent by the session and the call that gave it, too.
-    options = replace(options, meters=Meters.of((parent.meter, *options.meters)))
     try:
-        reply = await child.start_prompt(text, wanted, options, "task")
+        settle_calls_left_open(child.history, child.approvals, clock.now_ms())
+        reply = await child.start_prompt(work.text, wanted, _options(parent, agent, work, options), "task")
         return reply
     finally:
         milliseconds = round((clock.monotonic() - started) * 1000)
         emitter.emit(task_scope, TaskEnd, reply is None, milliseconds, agent, reply)
 
 
-async def _open_child(parent: Session, task_id: str, agent: str | None, cwd: str | None) -> Session:
-    depth = parent.depth + 1
-    if depth > MAX_DEPTH:
-        raise UsageError(f"Maximum task depth ({MAX_DEPTH}) exceeded.", code="task_depth")
-    harness, setup = parent.harness, parent.setup
-    profile = for_subagent(setup.profile, None if agent is None else setup.subagent(agent))
-    env = setup.env if cwd is None else setup.env.scoped(cwd)
-    name = f"task:{parent.name}:{task_id}"
-    history = History(harness.session_key(name), harness.runtime.store, harness.runtime.clock, harness.runtime.ids)
-    history.set_metadata(parentSession=parent.name, taskId=task_id, cwd=env.cwd, agent=agent, depth=depth)
-    known = parent.history.metadata.get("taskSessions", [])
+def _options(parent: Session, agent: str | None, work: Work, options: CallOptions) -> CallOptions:
+    """Return a task's options: what its caller set, and the budget of its subagent.
+
+    Where the model is the caller, model and thinking level are those of the prompt that it answers. They reach the
+    child unless its profile has its own.
+    """
+    # What a task spends is spent by the session and the call that gave it, too.
+    options = replace(options, meters=Meters.of((parent.meter, *options.meters)))
+    if agent is None:
+        return options
+    profile = parent.setup.subagent(agent)
+    options = replace(options, budget=options.budget or profile.budget)
+    if not work.from_model:
+        return options
+    return replace(
+        options,
+        model=None if profile.model is not None else options.model,
+        thinking_level=None if profile.thinking_level is not None else options.thinking_level,
+    )
+
+
+async def _open_new(parent: Session, work: Work, task_id: str) -> Session:
+    if work.agent is not None:
+        parent.setup.subagent(work.agent)
+    env = parent.setup.env if work.cwd is None else parent.setup.env.scoped(work.cwd)
+    runtime, name = parent.harness.runtime, _session_name(parent, work.name or task_id)
+    history = History(parent.harness.session_key(name), runtime.store, runtime.clock, runtime.ids)
+    history.set_metadata(
+        parentSession=parent.name, taskId=task_id, cwd=env.cwd, agent=work.agent, depth=parent.depth + 1
+    )
     task = {"session": name, "taskId": task_id, "storageKey": history.key}
-    parent.history.set_metadata(taskSessions=[*known, task])
+    parent.history.set_metadata(taskSessions=[*parent.history.metadata.get("taskSessions", []), task])
     parent.history.write()
-    scope = replace(harness.scope, parent_session=parent.name, task_id=task_id)
-    return await harness.open_child(name, profile, env, history, depth=depth, scope=scope)
+    return await _open_child(parent, name, history, env)
+
+
+async def _open_named(parent: Session, child: Session | None, work: Work, task_id: str) -> Session:
+    """Return the child of that name: the one that is open, else the stored one, else a new one."""
+    runtime, name = parent.harness.runtime, _session_name(parent, work.name or task_id)
+    if child is None:
+        key = parent.harness.session_key(name)
+        history = await History.load(key, runtime.store, runtime.clock, runtime.ids)
+        if history is None:
+            return await _open_new(parent, work, task_id)
+    else:
+        history = child.history
+    begun_by = history.metadata["agent"]
+    if work.agent not in (None, begun_by):
+        owner = "without a subagent" if begun_by is None else f'by "{begun_by}"'
+        raise SessionError(
+            f'The task "{work.name}" was begun {owner}, so "{work.agent}" cannot go on with it.',
+            code="task_mismatch",
+            hint="Leave the agent out to go on, or choose another name.",
+        )
+    env = parent.setup.env.scoped(history.metadata["cwd"] if work.cwd is None else work.cwd)
+    if child is not None and child.setup.env.cwd == env.cwd:
+        return child
+    history.set_metadata(cwd=env.cwd)
+    return await _open_child(parent, name, history, env)
+
+
+async def _open_child(parent: Session, name: str, history: History, env: SessionEnv) -> Session:
+    agent = history.metadata["agent"]
+    profile = for_subagent(parent.setup.profile, None if agent is None else parent.setup.subagent(agent))
+    scope = replace(parent.harness.scope, parent_session=parent.name)
+    return await parent.harness.open_child(name, profile, env, history, depth=parent.depth + 1, scope=scope)
+
+
+def _session_name(parent: Session, name: str) -> str:
+    return f"task:{parent.name}:{name}"
 
 
 def task_tool(session: Session, scope: Scope, options: CallOptions) -> Tool:
@@ -78,25 +197,25 @@ def task_tool(session: Session, scope: Scope, options: CallOptions) -> Tool:
     inherited = replace(options, images=(), budget=None)
 
     async def execute(arguments: Json, _context: ToolContext) -> ToolResult:
-        agent = arguments.get("agent")
-        reply = await run_task(
-            session,
-            scope,
-            arguments["prompt"],
-            agent=agent,
-            cwd=arguments.get("cwd"),
-            wanted=None,
-            options=_for_child(session, agent, inherited),
-        )
-        assert isinstance(reply, PromptResponse)
-        details = {"agent": agent, "cwd": arguments.get("cwd")}
-        return ToolResult.from_text(reply.text or "(task completed with no text)", details)
+        agent, cwd = arguments.get("agent"), arguments.get("cwd")
+        work = Work(text=arguments["prompt"], agent=agent, cwd=cwd, name=arguments.get("name"), from_model=True)
+        done = await _run(session, scope, work, None, inherited)
+        assert isinstance(done.reply, PromptResponse)
+        details = {
+            "taskId": done.task_id,
+            "session": done.child.name,
+            "messageId": done.child.history.path[-1].id,
+            "agent": agent,
+            "cwd": cwd,
+        }
+        return ToolResult.from_text(done.reply.text or "(task completed with no text)", details)
 
     return Tool(
         name="task",
         description=(
             "Hand a piece of work to another agent. It has the same files, knows nothing of this conversation, and "
-            "answers once, so say in the prompt everything it needs. "
+            "answers once, so say in the prompt everything it needs. Give the work a name to ask the same agent more "
+            "later: a further task of that name goes on where it left off. "
             + (f"Agents to choose from: {agents}." if agents else "No named agents are declared; leave `agent` out.")
         ),
         parameters={
@@ -106,20 +225,13 @@ def task_tool(session: Session, scope: Scope, options: CallOptions) -> Tool:
                 "description": {"type": "string", "description": "A few words that name the work."},
                 "agent": {"type": "string", "description": "Name of the agent to give it to."},
                 "cwd": {"type": "string", "description": "Directory to work in."},
+                "name": {
+                    "type": "string",
+                    "pattern": f"^{TASK_NAME}$",
+                    "description": "Name of the conversation with the agent, to go on with it in a later task.",
+                },
             },
             "required": ["prompt"],
         },
         execute=execute,
-    )
-
-
-def _for_child(session: Session, agent: str | None, options: CallOptions) -> CallOptions:
-    """Return a call's options for a child: its model and thinking level reach it unless its profile has its own."""
-    if agent is None:
-        return options
-    profile = session.setup.subagent(agent)
-    return replace(
-        options,
-        model=None if profile.model is not None else options.model,
-        thinking_level=None if profile.thinking_level is not None else options.thinking_level,
     )
