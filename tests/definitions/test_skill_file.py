@@ -189,4 +189,4 @@ def test_an_agent_takes_skills_as_objects_and_as_mappings() -> None:
 
 def test_a_path_in_the_list_of_skills_is_an_error_that_says_what_to_write() -> None:
     with pytest.raises(DefinitionError, match=r"skill\('skills/greet/SKILL.md'\)"):
-        create_agent(model=False, skills=["skills/greet/SKILL.md"])  # type: ignore[list-item]
+        create_agent(model=False, skills=["skills/greet/SKILL.md"])  # type: ignore[call-overload]

@@ -139,6 +139,13 @@ def test_support_says_when_the_documentation_does_not_answer(run: Run) -> None:
     assert (answer["source"], answer["confidence"]) == ("", "low")
 
 
+def test_skills_answers_by_the_files_of_a_skill_and_by_a_skill_of_the_workspace(run: Run) -> None:
+    result = run("skills", "refund", question="Are gift cards refunded?")
+    assert "policy.md, line 13" in result["answer"]
+    assert "Gift cards are never refunded." in result["answer"]
+    assert "On Sunday the shop is closed." in result["hours"]
+
+
 async def test_demo_answers_its_own_question_on_stdout_and_shows_its_work_on_stderr(checkout: Path) -> None:
     status, out, err = await start(sys.executable, str(checkout / "examples" / "support" / "demo.py"))
     assert status == 0, err
@@ -197,5 +204,5 @@ def test_the_table_of_examples_has_the_commands_that_the_modules_show() -> None:
         for path in (ROOT / "examples").glob("*/*/*.py")
         for line in path.read_text(encoding="utf-8").splitlines()[:1]
     ]
-    assert len(shown) == 7
+    assert len(shown) == 8
     assert [line for line in shown if line.partition(" --payload")[0] not in table] == []

@@ -39,7 +39,7 @@ _ORDER_WORDS = _words(
 _ACRONYMS = _words("api cli http https id json mcp sdk sql sse ui url")
 _FILE_ENDINGS = "md|markdown|txt|rst|json|toml|yaml|yml|csv|py|html"
 
-_PATH = re.compile(rf"(?<![\w/.])((?:/|\./)?[\w.-]+(?:/[\w.-]+)*\.(?:{_FILE_ENDINGS}))\b")
+_PATH = re.compile(rf"(?<![\w/.%])((?:/|\./)?[\w.%-]+(?:/[\w.%-]+)*\.(?:{_FILE_ENDINGS}))\b")
 _WORD = re.compile(r"[^\W_](?:[\w.-]*\w)?")
 _QUOTED = re.compile(r'"([^"]+)"|“([^”]+)”|`([^`]+)`')
 _LABEL = re.compile(r"^\s*(?:[A-Z][\w ]{0,30}):[ \t]+(\S.*)", re.MULTILINE | re.DOTALL)
