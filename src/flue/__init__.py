@@ -7,7 +7,7 @@ Rooms, innermost first; a room imports only rooms above it:
     harness                                           context, harness, session, turn loop, results, built-in tools
     models, sandboxes, stores, skills, mcp            implement the ports; skills from disk, tools of MCP servers
     host                                              the default ports put together; `open_context`
-    observability                                     events as log lines; OpenTelemetry
+    observability, sync                               log lines and OpenTelemetry; the blocking face
     project                                           configuration, layout, loader
     testing, cli
 
@@ -56,6 +56,9 @@ if TYPE_CHECKING:
     from flue.mcp.server import McpServer
     from flue.messages import Cost, ImageContent, TextContent, Usage
     from flue.models import configure_provider, register_provider
+    from flue.sync.context import SyncContext, open_context_sync
+    from flue.sync.harness import SyncHarness
+    from flue.sync.session import SyncSession
     from flue.skills import skill, skill_from_package
 
 _EXPORTS = {
@@ -95,6 +98,9 @@ _EXPORTS = {
     "mcp.server": ("McpServer",),
     "messages": ("Cost", "ImageContent", "TextContent", "Usage"),
     "models": ("configure_provider", "register_provider"),
+    "sync.context": ("SyncContext", "open_context_sync"),
+    "sync.harness": ("SyncHarness",),
+    "sync.session": ("SyncSession",),
     "skills": ("skill", "skill_from_package"),
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names}
@@ -134,6 +140,9 @@ __all__ = [
     "SessionError",
     "Skill",
     "SkillInfo",
+    "SyncContext",
+    "SyncHarness",
+    "SyncSession",
     "TextContent",
     "Tool",
     "ToolContext",
@@ -149,6 +158,7 @@ __all__ = [
     "define_skill",
     "observe",
     "open_context",
+    "open_context_sync",
     "register_provider",
     "skill",
     "skill_from_package",
