@@ -1,4 +1,4 @@
-"""Sessions: memory, order, persistence, shell, deletion, tasks."""
+"""Sessions: memory, order, persistence, shell, deletion."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from flue import (
     SessionError,
     UsageError,
     create_agent,
-    define_agent_profile,
     tool,
 )
 from flue.messages import ImageContent, TextContent, ToolResultMessage, UserMessage
@@ -285,73 +284,6 @@ async def test_tools_are_offered_in_the_documented_order() -> None:
         assert [spec.name for spec in s.model.requests[0].tools] == [
             "read", "write", "edit", "bash", "grep", "glob", "task", "mine", "extra", "finish", "give_up",
         ]  # fmt: skip
-
-
-async def test_a_task_runs_in_a_child_session_with_the_same_files() -> None:
-    triager = define_agent_profile(name="triager", instructions="Cite sources.", description="Triages.")
-    async with scene("Reset it there [1].", "Thanks.", subagents=[triager], instructions="Be kind.") as s:
-        await s.session.fs.write_file("a.txt", "1")
-        reply = await s.session.task("Help me reset my password", agent="triager")
-        assert reply.text == "Reset it there [1]."
-        request = s.model.requests[0]
-        assert "Cite sources." in request.system
-        assert "Be kind." not in request.system
-        assert "a.txt" in request.system
-        assert not s.messages
-        [task] = s.session.history.metadata["taskSessions"]
-        assert await s.store.load_session(task["storageKey"]) is not None
-        assert {"task_start", "task"} <= set(s.types())
-        await s.session.delete()
-        assert await s.store.list_sessions() == []
-
-
-async def test_the_model_gives_tasks_to_subagents_by_name() -> None:
-    helper_model = ScriptedModel(["Found it."])
-    finder = define_agent_profile(name="finder", description="Finds things.", model=helper_model)
-    steps = (
-        [call("task", {"prompt": "Find it", "agent": "finder"}), call("task", {"prompt": "x", "agent": "nobody"})],
-        "Ok.",
-    )
-    async with scene(*steps, subagents=[finder]) as s:
-        await s.session.prompt("Find it for me.")
-        assert texts(s)[2] == "Found it."
-        assert 'Subagent "nobody" is not declared. Available: finder.' in texts(s)[3]
-        child = [event for event in s.events if event.scope.task_id]
-        assert child
-        assert all(event.scope.parent_session == "default" for event in child)
-
-
-async def test_task_is_offered_only_with_subagents_or_when_asked_for() -> None:
-    async with scene("a") as s:
-        await s.session.prompt("Go.")
-        assert "task" not in [spec.name for spec in s.model.requests[0].tools]
-    async with scene("a", subagents=[define_agent_profile(name="x")], task_tool="never") as s:
-        await s.session.prompt("Go.")
-        assert "task" not in [spec.name for spec in s.model.requests[0].tools]
-
-
-async def test_tasks_inside_tasks_end_at_the_fourth_level() -> None:
-    deeper = call("task", {"prompt": "deeper"})
-    async with scene(deeper, deeper, deeper, deeper, deeper, "5", "4", "3", "2", "1", task_tool="always") as s:
-        assert (await s.session.prompt("Go.")).text == "1"
-        assert len(s.model.requests) == 10
-        errors = [
-            message
-            for request in s.model.requests
-            for message in request.messages
-            if message.role == "toolResult" and message.is_error
-        ]
-        assert "Maximum task depth (4) exceeded." in errors[0].content[0].text  # type: ignore[union-attr]
-
-
-async def test_aborting_a_call_aborts_its_tasks() -> None:
-    async with scene(call("task", {"prompt": "wait"}), hang(), "Fine.", task_tool="always") as s:
-        handle = s.session.prompt("Go.")
-        await until(lambda: len(s.model.requests) == 2)
-        handle.abort()
-        await handle.settle()
-        assert_sound(s.messages)
-        assert (await s.session.prompt("Go on.")).text == "Fine."
 
 
 async def test_init_twice_with_one_name_is_refused_and_a_failed_init_frees_the_name() -> None:
