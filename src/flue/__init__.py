@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from flue.definitions.agent import Agent, AgentConfig, AgentContext, create_agent
     from flue.definitions.budget import Budget
     from flue.definitions.profile import AgentProfile, CompactionSettings, define_agent_profile
+    from flue.definitions.role import Role
     from flue.definitions.skill import Skill, SkillInfo, define_skill
     from flue.definitions.tool import Tool, ToolContext, ToolResult, tool
     from flue.errors import (
@@ -65,6 +66,7 @@ _EXPORTS = {
     "definitions.agent": ("Agent", "AgentConfig", "AgentContext", "create_agent"),
     "definitions.budget": ("Budget",),
     "definitions.profile": ("AgentProfile", "CompactionSettings", "define_agent_profile"),
+    "definitions.role": ("Role",),
     "definitions.skill": ("Skill", "SkillInfo", "define_skill"),
     "definitions.tool": ("Tool", "ToolContext", "ToolResult", "tool"),
     "errors": (
@@ -134,6 +136,7 @@ __all__ = [
     "ProviderError",
     "ResultResponse",
     "ResultUnavailableError",
+    "Role",
     "SandboxError",
     "SecurityError",
     "Session",

@@ -44,7 +44,7 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Where an event happened. `run_id` is set in workflows, `instance_id` in agents."""
+    """Where an event happened. `run_id` is set in runs, `instance_id` in agents; a function agent's run has both."""
 
     run_id: str | None = None
     instance_id: str | None = None
@@ -117,20 +117,21 @@ class ErrorInfo:
 
 @dataclass(frozen=True, slots=True)
 class RunStart(Event):
-    """A workflow run began."""
+    """A run of a workflow, or of a function agent, began. `owner` says whose it is."""
 
     type = "run_start"
     always = frozenset({"payload"})
-    workflow_name: str
     started_at: str
     payload: Any
     owner: Json
+    workflow_name: str | None = None
+    agent_name: str | None = None
     restarted_from_run_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RunEnd(Event):
-    """A workflow run ended; the last event of its log."""
+    """A run ended; the last event of its log. `result` as JSON values."""
 
     type = "run_end"
     is_error: bool

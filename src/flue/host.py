@@ -8,11 +8,13 @@ import os
 import secrets
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from os import PathLike
 from typing import Any
 
+from flue.definitions.profile import check_unique
+from flue.definitions.role import Role
 from flue.errors import UsageError
 from flue.events import Event, Scope
 from flue.harness.context import FlueContext
@@ -71,6 +73,9 @@ async def open_context(
     store: Store | str | PathLike[str] | None = None,
     on_event: Callable[[Event], None] | None = None,
     workflow: str | None = None,
+    agent: str | None = None,
+    run_id: str | None = None,
+    roles: Iterable[Role] = (),
     registrations: Registrations | None = None,
     models: ModelSource | None = None,
     sandbox: SandboxFactory | None = None,
@@ -82,24 +87,33 @@ async def open_context(
 
     `id` names the instance whose conversations continue (default: a new one); `store` is a path for a SQLite file that
     keeps them (default: they are kept in memory and end with the block), or a `Store`. `env` is where API keys are
-    looked up (default: the process's environment). `on_event` is called with every event. With `workflow` the context
-    is that of a run of the workflow, and `id` defaults to a new run id.
+    looked up (default: the process's environment). `on_event` is called with every event; `roles` are those that can
+    be asked for by name.
+
+    With `workflow` the context is that of a run of the workflow, and `id` defaults to a new run id. With `agent` it is
+    that of an instance of the agent of that name: agents that share a store then have conversations of their own, also
+    where their instances have one id. `run_id` makes it a run of that agent (one with `run(ctx)`).
 
     When the block ends, what still runs is aborted and every conversation is put in order. What this function opened
     (transport, store) is closed; what it was given stays open.
     """
+    if workflow and (agent or run_id):
+        raise UsageError("A context belongs to a workflow or to an agent, not to both.")
     ids = ids or SystemIds()
     registrations = registrations or PROCESS
+    roles = tuple(roles)
+    check_unique(roles, "context", "roles")
     async with AsyncExitStack() as stack:
         runtime = Runtime(
             models=models or await _default_models(stack),
-            store=await _open_store(store, stack),
+            store=_share(await _open_store(store, stack), agent),
             clock=clock or SystemClock(),
             ids=ids,
             sandbox=sandbox or _default_sandbox(),
-            persist=_persist,
+            persist=lambda own: _share(_persist(own), agent),
             registrations=registrations,
             retry=retry or Retry(),
+            roles={role.name: role for role in roles},
         )
         if id is None:
             id = f"workflow:{workflow}:{ids.ulid()}" if workflow else ids.uuid()
@@ -112,7 +126,7 @@ async def open_context(
             payload=payload,
             env=os.environ if env is None else env,
             runtime=runtime,
-            scope=Scope(run_id=id) if workflow else Scope(instance_id=id),
+            scope=Scope(run_id=id) if workflow else Scope(run_id=run_id, instance_id=id),
             sinks=() if on_event is None else (on_event,),
         )
         stack.push_async_callback(context.close)
@@ -150,6 +164,15 @@ async def _open_store(store: Store | str | PathLike[str] | None, stack: AsyncExi
         opened = SqliteStore(store)
     stack.push_async_callback(opened.aclose)
     return opened
+
+
+def _share(store: Store, agent: str | None) -> Store:
+    """Return the agent's part of a store: a session's key names the instance, and not whose it is."""
+    if agent is None:
+        return store
+    from flue.stores.agent_store import AgentStore
+
+    return AgentStore(store, agent)
 
 
 def _default_sandbox() -> SandboxFactory:

@@ -53,7 +53,7 @@ def test_an_unknown_option_in_the_commands_place_is_called_an_option(flue: Flue)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run"], "flue run: the following arguments are required: workflow."),
+        (["run"], "flue run: the following arguments are required: name."),
         (["run", "x", "--nope"], "flue run: unrecognized arguments: --nope."),
         (["run", "x", "--pay", "{}"], "flue run: unrecognized arguments: --pay {}."),
         (["connect", "x"], "flue connect: the following arguments are required: instance-id."),

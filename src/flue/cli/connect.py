@@ -10,7 +10,6 @@ import argparse
 import json
 import shlex
 import sys
-from contextlib import aclosing
 from typing import Any, TextIO
 
 from flue.cli.arguments import add_project_options
@@ -21,7 +20,6 @@ from flue.cli.render import Renderer
 from flue.cli.stdin import lines
 from flue.definitions.agent import Agent
 from flue.errors import AbortError, ConfigError
-from flue.project.agent_store import AgentStore
 from flue.project.modules import AgentModule
 
 
@@ -53,7 +51,7 @@ def _agent(module: AgentModule, opened_: Opened) -> Agent:
     raise ConfigError(
         f"{file} defines `run(ctx)`, which answers requests and holds no conversation.",
         code="agent_not_connectable",
-        hint="Define `agent = create_agent(…)` in it to talk to it here.",
+        hint=f"Call it with `flue run {module.name} --id <instance-id>`.",
     )
 
 
@@ -71,18 +69,17 @@ class Conversation:
     async def hold(self, agent: Agent) -> int:
         """Answer every line of stdin and return the exit code."""
         from flue.host import open_context
-        from flue.stores.sqlite import SqliteStore
 
-        store = AgentStore(SqliteStore(self._opened.store), self._args.agent)
         context = open_context(
+            agent=self._args.agent,
             id=self._args.instance,
             env=self._opened.env,
-            store=store,
+            store=self._opened.store,
             registrations=self._opened.project.registrations,
             on_event=self._renderer,
         )
         failed = False
-        async with aclosing(store), context as ctx:
+        async with context as ctx:
             harness = await ctx.init(agent)
             session = await harness.session(self._args.session)
             if self._interactive:

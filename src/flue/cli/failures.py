@@ -26,8 +26,8 @@ def report(error: BaseException, *, debug: bool) -> None:
     print(f"error: {describe(error)}{code}{more}", file=sys.stderr)
 
 
-def report_run(error: BaseException, project: Project, *, debug: bool) -> None:
-    """Write to stderr how a workflow failed, with the line of the project's own code where it did."""
+def report_run(error: BaseException, project: Project, *, what: str = "workflow", debug: bool) -> None:
+    """Write to stderr how a run failed, with the line of the project's own code where it did."""
     if debug:
         traceback.print_exception(error, file=sys.stderr)
     error = single_cause(error)
@@ -36,4 +36,4 @@ def report_run(error: BaseException, project: Project, *, debug: bool) -> None:
     place = place_of(error, project.source_root, project.root)
     where = f" ({place})" if place else ""
     more = "" if debug or isinstance(error, FlueError) else " Run it again with --debug for the traceback."
-    print(f"[flue] Workflow error: [{kind}] {text}{where}{more}", file=sys.stderr)
+    print(f"[flue] {what.capitalize()} error: [{kind}] {text}{where}{more}", file=sys.stderr)

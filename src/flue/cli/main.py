@@ -13,7 +13,7 @@ from difflib import get_close_matches
 
 COMMANDS = {
     "init": "write a configuration and a first workflow and agent",
-    "run": "run a workflow once and print its result",
+    "run": "run a workflow or a function agent once and print its result",
     "connect": "talk to an agent, one prompt a line",
     "mcp": "serve the project as tools of an MCP server",
 }

@@ -12,11 +12,10 @@ from flue.cli.opening import Opened
 from flue.definitions.agent import Agent
 from flue.errors import ConfigError
 from flue.events import Event, Log, TaskStart, ToolStart
-from flue.harness.json_values import json_result
+from flue.harness.runs import run_workflow
 from flue.mcp.serving import Answer, Progress, ServedTool
 from flue.messages import Json
 from flue.ports import Store
-from flue.project.agent_store import AgentStore
 from flue.project.modules import AgentModule, WorkflowModule
 
 ANY_OBJECT: Json = {"type": "object", "additionalProperties": True}
@@ -89,11 +88,11 @@ class Serving:
             payload=payload,
             env=self._opened.env,
             store=self._store,
+            roles=self._opened.project.roles.values(),
             registrations=self._opened.project.registrations,
             on_event=lambda event: _tell(event, progress),
         ) as ctx:
-            value = module.run(ctx)
-            return Answer.of(json_result(await value if inspect.isawaitable(value) else value))
+            return Answer.of(await run_workflow(ctx, module.run, name=module.name))
 
     async def _prompt(self, name: str, agent: Agent, arguments: Json, progress: Progress) -> Answer:
         from flue.host import open_context
@@ -103,9 +102,10 @@ class Serving:
         async with (
             lock,
             open_context(
+                agent=name,
                 id=arguments["id"],
                 env=self._opened.env,
-                store=AgentStore(self._store, name),
+                store=self._store,
                 registrations=self._opened.project.registrations,
                 on_event=lambda event: _tell(event, progress),
             ) as ctx,

@@ -5,24 +5,27 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, overload
 
-from flue.definitions.agent import Agent, AgentContext, merge
-from flue.definitions.profile import AgentProfile
+from flue.definitions.agent import Agent, AgentContext, create_agent, merge
+from flue.definitions.profile import AgentProfile, CompactionSettings, ModelChoice
 from flue.definitions.skill import SkillInfo
 from flue.definitions.tool import Tool
 from flue.errors import DefinitionError, UsageError
 from flue.events import Emitter, Log, Scope, Sink
 from flue.harness.harness import Harness
+from flue.harness.roles import find_role
 from flue.harness.runtime import Runtime
-from flue.messages import Json
+from flue.messages import Json, ThinkingLevel
+from flue.ports import Clock
 
 
 class FlueContext:
     """One run or one instance.
 
     `id` is the run id (`workflow:<name>:<ULID>`) or the agent instance's id; `payload` the JSON the caller sent; `env`
-    the environment (keys for models are looked up here); `req` the request that started it, None outside HTTP.
+    the environment (keys for models are looked up here); `req` the request that started it, None outside HTTP; `scope`
+    says in events where they happened.
     """
 
     def __init__(
@@ -41,7 +44,7 @@ class FlueContext:
         self.env = env
         self.req = req
         self._runtime = runtime
-        self._scope = scope
+        self.scope = scope
         self.emitter = Emitter(runtime.clock, sinks)
         for registrations in runtime.registrations.chain():
             for observer in registrations.observers:
@@ -49,25 +52,65 @@ class FlueContext:
         self.log = ContextLog(self.emitter, scope)
         self._harnesses: dict[str, Harness | None] = {}
 
+    @property
+    def run_id(self) -> str | None:
+        """Return the id of the run: `id` in a workflow, `run_<ULID>` in a function agent, else None."""
+        return self.scope.run_id
+
+    @property
+    def clock(self) -> Clock:
+        """Return the clock of the host."""
+        return self._runtime.clock
+
+    @overload
     async def init(
         self,
         agent: Agent,
         *,
         name: str = "default",
+        role: str | None = None,
         tools: Sequence[Tool] = (),
         skills: Sequence[SkillInfo] = (),
         subagents: Sequence[AgentProfile] = (),
+    ) -> Harness: ...
+    @overload
+    async def init(
+        self,
+        *,
+        model: ModelChoice,
+        sandbox: Any = None,
+        cwd: str | None = None,
+        persist: Any = None,
+        thinking_level: ThinkingLevel | None = None,
+        compaction: CompactionSettings | Mapping[str, Any] | Literal[False] | None = None,
+        name: str = "default",
+        role: str | None = None,
+        tools: Sequence[Tool] = (),
+        skills: Sequence[SkillInfo] = (),
+        subagents: Sequence[AgentProfile] = (),
+    ) -> Harness: ...
+    async def init(
+        self,
+        agent: Agent | None = None,
+        *,
+        name: str = "default",
+        role: str | None = None,
+        tools: Sequence[Tool] = (),
+        skills: Sequence[SkillInfo] = (),
+        subagents: Sequence[AgentProfile] = (),
+        **config: Any,
     ) -> Harness:
         """Initialise an agent and return its harness; `tools`, `skills` and `subagents` are added to the agent's.
 
+        Instead of an agent, the fields of one may be given here; `model` is needed. `sandbox` may then also be a
+        sandbox itself, as this call is for one instance. `role` is what calls have that name none.
+
         Raises `DefinitionError` for a wrong configuration, `ModelSetupError` for a model that cannot be used,
-        `SandboxError` when the sandbox cannot be created, `UsageError` when the name is taken in this context.
+        `SandboxError` when the sandbox cannot be created, `UsageError` when the name is taken in this context or the
+        role is unknown.
         """
-        if not isinstance(agent, Agent):
-            raise DefinitionError(
-                f"init() takes an agent made by create_agent, got {type(agent).__name__}.",
-                hint="Write agent = create_agent(model=…) and pass that.",
-            )
+        agent = _as_agent(agent, config)
+        chosen = find_role(self._runtime.roles, role)
         if name in self._harnesses:
             raise UsageError(
                 f'init() has already been called with name "{name}" in this context.',
@@ -76,17 +119,18 @@ class FlueContext:
             )
         self._harnesses[name] = None
         try:
-            config = await agent.initialize(AgentContext(self.id, self.env, self.payload))
+            made = await agent.initialize(AgentContext(self.id, self.env, self.payload))
             added = AgentProfile(tools=tuple(tools), skills=tuple(skills), subagents=tuple(subagents))
-            config = replace(config, profile=merge(config.profile, added))
+            made = replace(made, profile=merge(made.profile, added))
             harness = await Harness.create(
                 id=self.id,
                 name=name,
-                config=config,
-                runtime=await self._runtime_of(config.persist),
+                config=made,
+                runtime=await self._runtime_of(made.persist),
                 variables=self.env,
                 emitter=self.emitter,
-                scope=self._scope,
+                scope=self.scope,
+                role=chosen,
             )
         except BaseException:
             del self._harnesses[name]
@@ -102,6 +146,39 @@ class FlueContext:
 
     async def _runtime_of(self, persist: Any) -> Runtime:
         return self._runtime if persist is None else replace(self._runtime, store=self._runtime.persist(persist))
+
+
+_CONFIG = ("model", "sandbox", "cwd", "persist", "thinking_level", "compaction")
+
+
+def _as_agent(agent: object, config: Mapping[str, Any]) -> Agent:
+    """Return the agent that `init` was given: itself, or as its fields."""
+    if unknown := sorted(config.keys() - set(_CONFIG)):
+        raise DefinitionError(
+            f"init() does not take {', '.join(unknown)}.",
+            hint=f"It takes an agent, or {', '.join(_CONFIG)}, and name, role, tools, skills, subagents.",
+        )
+    if isinstance(agent, Agent):
+        if config:
+            raise DefinitionError(
+                f"init(agent) does not take {', '.join(sorted(config))}.",
+                hint="Say that in create_agent, or give init() the fields and no agent.",
+            )
+        return agent
+    if agent is not None:
+        raise DefinitionError(
+            f"init() takes an agent made by create_agent, got {type(agent).__name__}.",
+            hint="Write agent = create_agent(model=…) and pass that, or init(model=…).",
+        )
+    if config.get("model") is None:
+        raise DefinitionError(
+            "init() requires a model, or an agent made by create_agent.",
+            hint="Pass model='provider/model-id', or model=False to choose one in every call.",
+        )
+    sandbox = config.get("sandbox")
+    if hasattr(sandbox, "exec") and hasattr(sandbox, "read_file"):
+        config = {**config, "sandbox": lambda: sandbox}
+    return create_agent(**config)
 
 
 class ContextLog:

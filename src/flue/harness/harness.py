@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flue.definitions.budget import Budget, as_budget
 from flue.definitions.profile import AgentProfile
+from flue.definitions.role import Role
 from flue.definitions.tool import Tool
 from flue.errors import DefinitionError, SessionError, UsageError
 from flue.events import Emitter, Scope
@@ -17,6 +18,7 @@ from flue.harness.call import CallHandle
 from flue.harness.env import FlueFs, SessionEnv
 from flue.harness.history import History
 from flue.harness.meter import Meter
+from flue.harness.roles import find_role
 from flue.harness.runtime import Runtime
 from flue.harness.sandbox import SandboxFactory
 from flue.harness.session import Session, check_text_argument
@@ -49,6 +51,7 @@ class Harness:
         scope: Scope,
         factory: SandboxFactory,
         setup: SessionSetup,
+        role: Role | None = None,
     ) -> None:
         self.id = id
         self.name = name
@@ -60,6 +63,7 @@ class Harness:
         self.sessions = Sessions(self)
         self._factory = factory
         self._setup = setup
+        self._role = role
         self._calls: set[CallHandle[Any]] = set()
 
     @classmethod
@@ -73,6 +77,7 @@ class Harness:
         variables: Mapping[str, Any],
         emitter: Emitter,
         scope: Scope,
+        role: Role | None = None,
     ) -> Harness:
         """Create the sandbox and set the agent up in it. Raises what `FlueContext.init` says."""
         factory = await resolve_factory(config.sandbox, runtime)
@@ -90,14 +95,25 @@ class Harness:
             scope=scope,
             factory=factory,
             setup=setup,
+            role=role,
         )
 
-    async def session(self, name: str = "default", *, budget: Budget | Mapping[str, float] | None = None) -> Session:
+    async def session(
+        self,
+        name: str = "default",
+        *,
+        role: str | None = None,
+        budget: Budget | Mapping[str, float] | None = None,
+    ) -> Session:
         """Return the session of that name, a new one where there is none; the same object every time.
 
-        `budget` limits what the session spends in its whole life; given again, it takes the place of the earlier one.
+        `budget` limits what the session spends in its whole life; `role` is what its calls have that name none. Given
+        again, each takes the place of the earlier one. Raises `UsageError` (`unknown_role`).
         """
+        chosen = find_role(self.runtime.roles, role)
         session = await self.sessions.open(name)
+        if chosen is not None:
+            session.role = chosen
         if budget is not None:
             session.meter.budget = as_budget(budget)
         return session
@@ -143,15 +159,24 @@ class Harness:
 
     def new_session(self, name: str, history: History) -> Session:
         """Return a session of the agent itself over a history."""
-        return Session(name, self, self._setup, history)
+        return Session(name, self, self._setup, history, role=self._role)
 
     async def open_child(
-        self, name: str, profile: AgentProfile, env: SessionEnv, history: History, *, depth: int, scope: Scope
+        self,
+        name: str,
+        profile: AgentProfile,
+        env: SessionEnv,
+        history: History,
+        *,
+        depth: int,
+        scope: Scope,
+        role: Role | None,
     ) -> Session:
         """Return a session for a task: another profile, perhaps in another directory."""
         tools = _base_tools(self._factory, env, profile)
         setup = await prepare(profile, env, self.runtime, self.variables, tools)
-        return Session(name, self, setup, history, depth=depth, scope=replace(scope, harness=self.name))
+        scope = replace(scope, harness=self.name)
+        return Session(name, self, setup, history, depth=depth, scope=scope, role=role)
 
 
 class Sessions:

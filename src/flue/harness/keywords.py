@@ -18,6 +18,7 @@ class PromptKeywords(TypedDict, total=False):
 
     model: ModelChoice | None
     thinking_level: ThinkingLevel | None
+    role: str | None
     tools: Sequence[Tool]
     images: Sequence[ImageContent]
     budget: Budget | Mapping[str, float] | None

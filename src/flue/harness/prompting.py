@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from flue.definitions.budget import Budget
+from flue.definitions.budget import Budget, as_budget
 from flue.definitions.profile import ModelChoice
+from flue.definitions.role import Role
 from flue.definitions.tool import Tool, ToolContext
 from flue.errors import OperationError, ResultUnavailableError, SessionError
 from flue.events import Scope
@@ -18,7 +19,8 @@ from flue.harness.meter import Meter, Meters
 from flue.harness.prompt import date_text
 from flue.harness.responses import ModelRef, PromptResponse, ResultResponse
 from flue.harness.results import FOOTER, MAX_REMINDERS, REMINDER, Outcome, ResultType
-from flue.harness.setup import require_model, resolve_model
+from flue.harness.roles import find_role, with_role
+from flue.harness.setup import check_custom_tools, require_model, resolve_model
 from flue.harness.turns import ToolSet, TurnLoop
 from flue.messages import AssistantMessage, ImageContent, TextContent, ThinkingLevel, UserMessage
 from flue.ports import Model
@@ -33,10 +35,27 @@ class CallOptions:
 
     model: ModelChoice | None = None
     thinking_level: ThinkingLevel | None = None
+    role: Role | None = None
     tools: tuple[Tool, ...] = ()
     images: tuple[ImageContent, ...] = ()
     budget: Budget | None = None
     meters: Meters = field(default_factory=Meters)
+
+
+def call_options(  # noqa: PLR0917 - in the order of the options of `Session.prompt`
+    session: Session,
+    model: ModelChoice | None,
+    thinking_level: ThinkingLevel | None,
+    role: str | None,
+    tools: Sequence[Tool],
+    images: Sequence[ImageContent],
+    budget: Budget | Mapping[str, float] | None,
+) -> CallOptions:
+    """Return the checked options of a call. Raises `DefinitionError` and `UsageError` (`unknown_role`)."""
+    if tools:
+        check_custom_tools((*session.setup.profile.tools, *tools), session.setup)
+    chosen = find_role(session.harness.runtime.roles, role)
+    return CallOptions(model, thinking_level, chosen, tuple(tools), tuple(images), as_budget(budget))
 
 
 async def run_prompt(
@@ -53,7 +72,8 @@ async def run_prompt(
     Raises what `Session.prompt` says.
     """
     clock = session.harness.runtime.clock
-    model = require_model(_model(session, options.model), source)
+    options = replace(options, role=options.role or session.role)
+    model = require_model(chosen_model(session, options), source)
     outcome = None if wanted is None else Outcome(wanted)
     own = Meter("call", options.budget)
     meters = Meters.of((own, session.meter, session.harness.meter, *options.meters))
@@ -133,9 +153,9 @@ def _loop(session: Session, scope: Scope, model: Model, outcome: Outcome | None,
     runtime = harness.runtime
     return TurnLoop(
         model=model,
-        system=setup.system,
+        system=with_role(setup.system, options.role),
         tools=_tools(session, options, outcome, scope),
-        thinking=options.thinking_level or setup.thinking,
+        thinking=options.thinking_level or (options.role and options.role.thinking_level) or setup.thinking,
         affinity=f"{harness.id}::{harness.name}::{session.name}",
         history=session.history,
         tool_context=_tool_context(session),
@@ -166,6 +186,13 @@ def make_compactor(session: Session, scope: Scope, model: Model, meters: Meters)
         retry=runtime.retry,
         meters=meters,
     )
+
+
+def chosen_model(session: Session, options: CallOptions) -> Model | None:
+    """Return the model of a call: the call's own choice wins over its role's, that over the agent's."""
+    role = options.role or session.role
+    choice = options.model
+    return _model(session, role.model if choice is None and role is not None else choice)
 
 
 def _model(session: Session, choice: ModelChoice | None) -> Model | None:

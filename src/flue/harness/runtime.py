@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from flue.definitions.role import Role
 from flue.harness.retry import Retry
 from flue.harness.sandbox import SandboxFactory
 from flue.ports import Clock, Ids, ModelSource, SessionStore, Store
@@ -15,7 +16,8 @@ from flue.registrations import Registrations
 class Runtime:
     """Everything a context needs from its host.
 
-    `sandbox` is what agents without one of their own get; `persist` makes a store of an agent's own session store.
+    `sandbox` is what agents without one of their own get; `persist` makes a store of an agent's own session store;
+    `roles` are those that can be asked for by name.
     """
 
     models: ModelSource
@@ -26,3 +28,4 @@ class Runtime:
     persist: Callable[[SessionStore], Store]
     registrations: Registrations
     retry: Retry = field(default_factory=Retry)
+    roles: Mapping[str, Role] = field(default_factory=dict)

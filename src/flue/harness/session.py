@@ -9,8 +9,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
-from flue.definitions.budget import Budget, as_budget
+from flue.definitions.budget import Budget
 from flue.definitions.profile import ModelChoice
+from flue.definitions.role import Role
 from flue.definitions.skill import SkillInfo
 from flue.definitions.tool import Tool
 from flue.errors import DurabilityError, SessionError, UsageError
@@ -23,10 +24,17 @@ from flue.harness.env import FlueFs
 from flue.harness.history import History
 from flue.harness.keywords import Busy, PromptKeywords, TaskKeywords
 from flue.harness.meter import Meter, Meters
-from flue.harness.prompting import CallOptions, make_compactor, nothing_to_resume, run_prompt
+from flue.harness.prompting import (
+    CallOptions,
+    call_options,
+    chosen_model,
+    make_compactor,
+    nothing_to_resume,
+    run_prompt,
+)
 from flue.harness.responses import PromptResponse, ResultResponse
 from flue.harness.results import ResultType
-from flue.harness.setup import SessionSetup, check_custom_tools, require_model
+from flue.harness.setup import SessionSetup, require_model
 from flue.harness.shell import run_shell
 from flue.harness.skills.activate import skill_tools
 from flue.harness.skills.invoke import check_skill_arguments, run_skill
@@ -69,12 +77,14 @@ class Session:
         *,
         depth: int = 0,
         scope: Scope | None = None,
+        role: Role | None = None,
     ) -> None:
         self.name = name
         self.harness = harness
         self.setup = setup
         self.history = history
         self.depth = depth
+        self.role = role
         self.scope: Scope = replace(scope or harness.scope, session=name)
         self._lock = asyncio.Lock()
         self._calls: set[CallHandle[Any]] = set()
@@ -113,6 +123,7 @@ class Session:
         result: object = None,
         model: ModelChoice | None = None,
         thinking_level: ThinkingLevel | None = None,
+        role: str | None = None,
         tools: Sequence[Tool] = (),
         images: Sequence[ImageContent] = (),
         budget: Budget | Mapping[str, float] | None = None,
@@ -122,14 +133,14 @@ class Session:
         """Send a message and return the model's answer, after all the tool calls it made.
 
         With `result` (a pydantic model, dataclass, TypedDict, `Literal`, `list[int]`, …, or a JSON Schema) the answer
-        has `.data` of that type, otherwise `.text`. `timeout` is in seconds.
+        has `.data` of that type, otherwise `.text`. A `role` counts for this call. `timeout` is in seconds.
 
         Awaiting raises `OperationError` when the provider fails after retries, `ResultUnavailableError` when the model
         gives up or never hands in a result, `AbortError` when aborted, `OperationTimeoutError` at the timeout, and
         `BudgetExceededError` between turns when a budget is used up (`resume` goes on from there).
         """
         check_text_argument(text, "prompt")
-        options = self._options(model, thinking_level, tools, images, budget)
+        options = call_options(self, model, thinking_level, role, tools, images, budget)
         wanted = None if result is None else ResultType(result)
         return self.start_prompt(text, wanted, options, "prompt", timeout=timeout, busy=busy)
 
@@ -163,6 +174,7 @@ class Session:
         result: object = None,
         model: ModelChoice | None = None,
         thinking_level: ThinkingLevel | None = None,
+        role: str | None = None,
         tools: Sequence[Tool] = (),
         images: Sequence[ImageContent] = (),
         budget: Budget | Mapping[str, float] | None = None,
@@ -176,7 +188,7 @@ class Session:
         there or not in order, and `SecurityError` for a path that leads out of `.agents/skills`.
         """
         check_skill_arguments(skill, args)
-        options = self._options(model, thinking_level, tools, images, budget)
+        options = call_options(self, model, thinking_level, role, tools, images, budget)
         wanted = None if result is None else ResultType(result)
         return self._start(
             "skill",
@@ -197,6 +209,7 @@ class Session:
         result: object = None,
         model: ModelChoice | None = None,
         thinking_level: ThinkingLevel | None = None,
+        role: str | None = None,
         tools: Sequence[Tool] = (),
         images: Sequence[ImageContent] = (),
         budget: Budget | Mapping[str, float] | None = None,
@@ -211,7 +224,7 @@ class Session:
         """
         if not self._calls and self._is_complete():
             raise nothing_to_resume(self)
-        options = self._options(model, thinking_level, tools, images, budget)
+        options = call_options(self, model, thinking_level, role, tools, images, budget)
         wanted = None if result is None else ResultType(result)
         return self.start_prompt(None, wanted, options, "prompt", timeout=timeout, busy=busy)
 
@@ -236,7 +249,7 @@ class Session:
         """
 
         async def body(scope: Scope) -> bool:
-            model = require_model(self.setup.model, "compact")
+            model = require_model(chosen_model(self, CallOptions()), "compact")
             meters = Meters.of((self.meter, self.harness.meter))
             return await make_compactor(self, scope, model, meters).compact("manual", instructions)
 
@@ -300,6 +313,7 @@ class Session:
         result: object = None,
         model: ModelChoice | None = None,
         thinking_level: ThinkingLevel | None = None,
+        role: str | None = None,
         tools: Sequence[Tool] = (),
         images: Sequence[ImageContent] = (),
         budget: Budget | Mapping[str, float] | None = None,
@@ -315,7 +329,7 @@ class Session:
         """
         check_text_argument(text, "task")
         check_task_name(name)
-        options = self._options(model, thinking_level, tools, images, budget)
+        options = call_options(self, model, thinking_level, role, tools, images, budget)
         wanted = None if result is None else ResultType(result)
         work = Work(text=text, agent=agent, cwd=cwd, name=name)
         return self._start(
@@ -377,18 +391,6 @@ class Session:
                 images = tuple(block for block in message.content if isinstance(block, ImageContent))
                 text = "".join(block.text for block in message.content if isinstance(block, TextContent))
                 self.start_prompt(text, None, CallOptions(images=images), "steer")
-
-    def _options(
-        self,
-        model: ModelChoice | None,
-        thinking_level: ThinkingLevel | None,
-        tools: Sequence[Tool],
-        images: Sequence[ImageContent],
-        budget: Budget | Mapping[str, float] | None,
-    ) -> CallOptions:
-        if tools:
-            check_custom_tools((*self.setup.profile.tools, *tools), self.setup)
-        return CallOptions(model, thinking_level, tuple(tools), tuple(images), as_budget(budget))
 
     def _start(
         self,

@@ -119,8 +119,8 @@ async def _prompt(  # noqa: PLR0917 - one of each
 def _options(parent: Session, agent: str | None, work: Work, options: CallOptions) -> CallOptions:
     """Return a task's options: what its caller set, and the budget of its subagent.
 
-    Where the model is the caller, model and thinking level are those of the prompt that it answers. They reach the
-    child unless its profile has its own.
+    Where the model is the caller, model, thinking level and role are those of the prompt that it answers. They reach a
+    child unless its profile has its own; the role never reaches a subagent.
     """
     # What a task spends is spent by the session and the call that gave it, too.
     options = replace(options, meters=Meters.of((parent.meter, *options.meters)))
@@ -132,6 +132,7 @@ def _options(parent: Session, agent: str | None, work: Work, options: CallOption
         return options
     return replace(
         options,
+        role=None,
         model=None if profile.model is not None else options.model,
         thinking_level=None if profile.thinking_level is not None else options.thinking_level,
     )
@@ -181,7 +182,10 @@ async def _open_child(parent: Session, name: str, history: History, env: Session
     agent = history.metadata["agent"]
     profile = for_subagent(parent.setup.profile, None if agent is None else parent.setup.subagent(agent))
     scope = replace(parent.harness.scope, parent_session=parent.name)
-    return await parent.harness.open_child(name, profile, env, history, depth=parent.depth + 1, scope=scope)
+    # A subagent is somebody else: it has the role that its own task names, or none.
+    role = parent.role if agent is None else None
+    depth = parent.depth + 1
+    return await parent.harness.open_child(name, profile, env, history, depth=depth, scope=scope, role=role)
 
 
 def _session_name(parent: Session, name: str) -> str:

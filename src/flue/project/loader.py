@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any, Literal, TypeVar
 
 from flue.definitions.profile import AgentProfile
+from flue.definitions.role import Role
 from flue.definitions.tool import Tool
 from flue.errors import ConfigError, FlueError
 from flue.project.config import Config, load_config
@@ -17,6 +18,7 @@ from flue.project.failures import module_failure
 from flue.project.layout import Kind, Layout, find_layout
 from flue.project.modules import AgentModule, WorkflowModule, check_distinct, read_agent, read_workflow
 from flue.project.package import PrivatePackage
+from flue.project.roles import read_roles
 from flue.registrations import PROCESS, Registrations, using_registrations
 
 M = TypeVar("M", AgentModule, WorkflowModule)
@@ -26,13 +28,15 @@ M = TypeVar("M", AgentModule, WorkflowModule)
 class Project:
     """A loaded project. `agents` and `workflows` map names to modules; `app` is what `app.py` exports, or None.
 
-    `registrations` are those its modules made while they were imported; pass them to the context that runs it.
+    `registrations` are those its modules made while they were imported; pass them, and the values of `roles`, to the
+    context that runs it.
     """
 
     layout: Layout
     config: Config
     agents: Mapping[str, AgentModule]
     workflows: Mapping[str, WorkflowModule]
+    roles: Mapping[str, Role]
     app: Any
     registrations: Registrations
     package: PrivatePackage = field(repr=False)
@@ -78,6 +82,7 @@ def load_project(root: str | Path | None = None, *, config: Config | None = None
     if config is None:
         config = load_config(Path.cwd(), root=root)
     layout = find_layout(config.root, target=config.target)
+    roles = read_roles(layout)
     package = PrivatePackage(layout.source_root)
     registrations = Registrations(parent=PROCESS, root=str(layout.root))
     package.install()
@@ -96,7 +101,7 @@ def load_project(root: str | Path | None = None, *, config: Config | None = None
     except BaseException:
         package.remove()
         raise
-    return Project(layout, config, agents, workflows, app, registrations, package)
+    return Project(layout, config, agents, workflows, roles, app, registrations, package)
 
 
 def build_schemas(project: Project) -> None:

@@ -1,4 +1,4 @@
-"""One agent's share of a project's store.
+"""One agent's part of a store.
 
 A session's key names the instance, not the agent: two agents of one project may well have an instance called
 `customer-1` each, and their conversations must not meet.
