@@ -57,10 +57,10 @@ if TYPE_CHECKING:
     from flue.mcp.server import McpServer
     from flue.messages import Cost, ImageContent, TextContent, Usage
     from flue.models import configure_provider, register_provider
+    from flue.skills import skill, skill_from_package
     from flue.sync.context import SyncContext, open_context_sync
     from flue.sync.harness import SyncHarness
     from flue.sync.session import SyncSession
-    from flue.skills import skill, skill_from_package
 
 _EXPORTS = {
     "definitions.agent": ("Agent", "AgentConfig", "AgentContext", "create_agent"),
