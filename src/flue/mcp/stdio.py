@@ -6,6 +6,7 @@ TERM, USER), and ends it with the connection: stdin is closed, then after 2 s SI
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import threading
@@ -19,6 +20,8 @@ from flue.mcp.watched import Watched
 
 logger = logging.getLogger("flue.mcp")
 MAX_LINE = 8192
+LAST_WORDS = 1.0
+"""Seconds to wait for the end of stderr, which a child of the process may keep open."""
 
 
 class StdioWire:
@@ -49,12 +52,17 @@ class StdioWire:
         parameters = StdioServerParameters(command=program, args=arguments, env=self._env, cwd=self._cwd)
         self._said.clear()
         reading, writing = os.pipe()
-        with os.fdopen(writing, "w") as errors:
-            # A thread, because not every event loop can read a pipe; it ends when the last writer has gone.
-            threading.Thread(target=self._listen, args=(reading,), name=f"mcp {self._name}", daemon=True).start()
-            async with stdio_client(parameters, errlog=errors) as (read, write):
-                errors.close()
-                yield Watched(read, lost), write
+        # A thread, because not every event loop can read a pipe; it ends when the last writer has gone.
+        listener = threading.Thread(target=self._listen, args=(reading,), name=f"mcp {self._name}", daemon=True)
+        listener.start()
+        try:
+            with os.fdopen(writing, "w") as errors:
+                async with stdio_client(parameters, errlog=errors) as (read, write):
+                    errors.close()
+                    yield Watched(read, lost), write
+        finally:
+            # The process is gone; what it said last is still on its way through the thread.
+            await asyncio.to_thread(listener.join, LAST_WORDS)
 
     def _listen(self, descriptor: int) -> None:
         with os.fdopen(descriptor, encoding="utf-8", errors="replace") as stream:
