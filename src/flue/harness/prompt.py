@@ -45,7 +45,8 @@ async def discover(env: SessionEnv) -> Workspace:
         names = tuple(await env.readdir("."))
     except (OSError, FlueError):
         return Workspace(env.cwd)
-    texts = [await _context(env, name) for name in CONTEXT_FILES if name in names]
+    # One of the two is often a link to the other, or a copy.
+    texts = dict.fromkeys([await _context(env, name) for name in CONTEXT_FILES if name in names])
     skills = await find_skills(env) if ".agents" in names else ()
     return Workspace(env.cwd, "\n\n".join(text for text in texts if text), names, skills)
 

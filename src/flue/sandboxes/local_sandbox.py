@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import stat as stat_bits
@@ -110,8 +111,8 @@ class LocalSandbox:
         self._output_limit = output_limit
 
     async def read_file(self, path: str) -> bytes:
-        """Return the whole file; symlinks are followed."""
-        return await asyncio.to_thread(Path(path).read_bytes)
+        """Return the whole file; symlinks are followed, but never to a device or a pipe, which may have no end."""
+        return await asyncio.to_thread(_read, path)
 
     async def write_file(self, path: str, content: bytes) -> None:
         """Write the whole file and create missing parent directories."""
@@ -208,6 +209,21 @@ def _as_file(content: bytes) -> IO[Any]:
     file.write(content)
     file.seek(0)
     return file
+
+
+def _read(path: str) -> bytes:
+    # Without O_NONBLOCK, opening a pipe waits for somebody to write to it. Windows has no such flag, and no such files.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat_bits.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        if not stat_bits.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "Not a regular file", path)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def _write(path: Path, content: bytes) -> None:
