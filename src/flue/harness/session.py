@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from flue.definitions.budget import Budget
@@ -14,8 +12,8 @@ from flue.definitions.profile import ModelChoice
 from flue.definitions.role import Role
 from flue.definitions.skill import SkillInfo
 from flue.definitions.tool import Tool
-from flue.errors import DurabilityError, SessionError, UsageError
-from flue.events import ErrorInfo, Idle, Operation, OperationKind, OperationStart, Scope
+from flue.errors import UsageError
+from flue.events import Scope
 from flue.harness.approvals import Approval, Approvals
 from flue.harness.call import CallHandle
 from flue.harness.date_note import DateNote
@@ -24,6 +22,7 @@ from flue.harness.env import FlueFs
 from flue.harness.history import History
 from flue.harness.keywords import Busy, PromptKeywords, TaskKeywords
 from flue.harness.meter import Meter, Meters
+from flue.harness.operations import Operations
 from flue.harness.prompting import (
     CallOptions,
     call_options,
@@ -40,24 +39,13 @@ from flue.harness.skills.activate import skill_tools
 from flue.harness.skills.invoke import check_skill_arguments, run_skill
 from flue.harness.tasks import NamedTask, Work, check_task_name, run_task
 from flue.harness.turns import ToolSet, TurnLoop
-from flue.messages import AssistantMessage, ImageContent, TextContent, ThinkingLevel, Usage, UserMessage
+from flue.messages import AssistantMessage, ImageContent, TextContent, ThinkingLevel, UserMessage
 from flue.ports import ExecResult
 
 if TYPE_CHECKING:
     from flue.harness.harness import Harness
 
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class _Running:
-    """An operation under way, as code that runs inside it sees it."""
-
-    session: Session
-    active: bool = True
-
-
-_inside: ContextVar[tuple[_Running, ...]] = ContextVar("flue_operations", default=())
 
 
 class Session:
@@ -86,14 +74,19 @@ class Session:
         self.depth = depth
         self.role = role
         self.scope: Scope = replace(scope or harness.scope, session=name)
-        self._lock = asyncio.Lock()
-        self._calls: set[CallHandle[Any]] = set()
-        self._deleted = False
         self.named_tasks: dict[str, NamedTask] = {}
         self._loop: TurnLoop | None = None
         self._loop_call: CallHandle[Any] | None = None
         self.meter = Meter("session")
         self.meter.restore(history.metadata.get("spent", {}))
+        self._operations = Operations(
+            session=name,
+            history=history,
+            meter=self.meter,
+            runtime=harness.runtime,
+            emitter=harness.emitter,
+            scope=self.scope,
+        )
         self.approvals = Approvals(history, harness.runtime.clock)
         self.date_note = DateNote(history, setup.date)
         self.skill_tools = skill_tools(setup, history)
@@ -190,7 +183,7 @@ class Session:
         check_skill_arguments(skill, args)
         options = call_options(self, model, thinking_level, role, tools, images, budget)
         wanted = None if result is None else ResultType(result)
-        return self._start(
+        return self._operations.start(
             "skill",
             lambda scope: run_skill(self, scope, skill, args, wanted=wanted, options=options),
             timeout=timeout,
@@ -222,7 +215,7 @@ class Session:
         that wait for approval go on waiting, or run if they were approved meanwhile. Options and errors are those of
         `prompt`. Raises `SessionError` (code `nothing_to_resume`) when the last answer is complete.
         """
-        if not self._calls and self._is_complete():
+        if not self._operations.busy and self._is_complete():
             raise nothing_to_resume(self)
         options = call_options(self, model, thinking_level, role, tools, images, budget)
         wanted = None if result is None else ResultType(result)
@@ -253,7 +246,7 @@ class Session:
             meters = Meters.of((self.meter, self.harness.meter))
             return await make_compactor(self, scope, model, meters).compact("manual", instructions)
 
-        return self._start("compact", body, timeout=timeout, busy=busy)
+        return self._operations.start("compact", body, timeout=timeout, busy=busy)
 
     async def approve(self, tool_call_id: str) -> Approval:
         """Let a tool call run that waits for approval. Durable when this returns; raises `SessionError`."""
@@ -293,7 +286,7 @@ class Session:
                 record_in=self.history,
             )
 
-        return self._start("shell", body, busy=busy)
+        return self._operations.start("shell", body, busy=busy)
 
     @overload
     def task(self, text: str, **options: Unpack[TaskKeywords]) -> CallHandle[PromptResponse]: ...
@@ -332,7 +325,7 @@ class Session:
         options = call_options(self, model, thinking_level, role, tools, images, budget)
         wanted = None if result is None else ResultType(result)
         work = Work(text=text, agent=agent, cwd=cwd, name=name)
-        return self._start(
+        return self._operations.start(
             "task", lambda scope: run_task(self, scope, work, wanted, options), timeout=timeout, busy=busy
         )
 
@@ -353,7 +346,7 @@ class Session:
         busy: Busy = "queue",
     ) -> CallHandle[PromptResponse | ResultResponse[Any]]:
         """Start a prompt whose arguments are checked; `source` says who asks."""
-        return self._start(
+        return self._operations.start(
             "prompt",
             lambda scope: run_prompt(self, scope, text, wanted=wanted, options=options, source=source),
             timeout=timeout,
@@ -368,21 +361,15 @@ class Session:
 
     async def close(self, *, deleted: bool = False) -> None:
         """Abort what is running and wait until the conversation is in order."""
-        self._deleted = self._deleted or deleted
         if self._loop is not None:
             self._loop.parked = True
-        calls = tuple(self._calls)
-        for call in calls:
-            call.abort("The session was closed.")
-        for call in calls:
-            await call.settle()
-        await self.history.settle()
+        await self._operations.close(deleted=deleted)
 
     @contextmanager
     def running(self, loop: TurnLoop) -> Iterator[None]:
         """Make `loop` the one that `steer` talks to; what comes too late for it starts a prompt of its own."""
         self._loop = loop
-        self._loop_call = next((call for call in self._calls if call.is_current()), None)
+        self._loop_call = self._operations.current
         try:
             yield
         finally:
@@ -392,88 +379,12 @@ class Session:
                 text = "".join(block.text for block in message.content if isinstance(block, TextContent))
                 self.start_prompt(text, None, CallOptions(images=images), "steer")
 
-    def _start(
-        self,
-        kind: OperationKind,
-        body: Callable[[Scope], Awaitable[T]],
-        *,
-        timeout: float | None = None,
-        busy: Busy = "queue",
-    ) -> CallHandle[T]:
-        self._check_open()
-        waits_for_itself = any(running.session is self and running.active for running in _inside.get())
-        if waits_for_itself or (busy == "reject" and self._calls):
-            raise SessionError(
-                f'Session "{self.name}" is already running an operation.',
-                code="session_busy",
-                hint="Await it first, or start another session for a parallel conversation.",
-            )
-        if timeout is not None and not timeout > 0:
-            raise UsageError(f"timeout must be a positive number of seconds, got {timeout!r}.", code="invalid_timeout")
-        clock = self.harness.runtime.clock
-        return CallHandle(
-            self._operate(kind, body), label=f"{kind}()", clock=clock, running=self._calls, timeout=timeout
-        )
-
-    async def _operate(self, kind: OperationKind, body: Callable[[Scope], Awaitable[T]]) -> T:
-        """Wait for the session's turn, run `body`, and see to it that the history is on disk."""
-        runtime = self.harness.runtime
-        async with self._lock:
-            self._check_open()
-            running = _Running(self)
-            _inside.set((*_inside.get(), running))
-            scope = replace(self.scope, operation_id=f"op_{runtime.ids.ulid()}")
-            with self.history.tally() as tally:
-                started = runtime.clock.monotonic()
-                self.harness.emitter.emit(scope, OperationStart, kind)
-                error: BaseException | None = None
-                value: T | None = None
-                try:
-                    value = await body(scope)
-                    self._note_spent()
-                    await self.history.durable()
-                    return value
-                except (Exception, asyncio.CancelledError) as raised:
-                    error = raised
-                    self._note_spent()
-                    if not isinstance(raised, DurabilityError):
-                        # The caller hears why the call failed; what was said until then is kept.
-                        await self.history.settle()
-                    raise
-                finally:
-                    running.active = False
-                    self._announce_end(scope, kind, started, value=value, error=error, usage=tally.total)
-
     def _is_complete(self) -> bool:
         """Say whether the conversation waits for the user."""
         last = self.history.transcript.messages[-1] if len(self.history.transcript) else None
         if isinstance(last, AssistantMessage):
             return last.stop_reason in ("stop", "length") and not last.tool_calls
         return last is None
-
-    def _note_spent(self) -> None:
-        if self.meter.turns:
-            self.history.set_metadata(spent=self.meter.to_json())
-
-    def _announce_end(
-        self,
-        scope: Scope,
-        kind: OperationKind,
-        started: float,
-        *,
-        value: object,
-        error: BaseException | None,
-        usage: Usage,
-    ) -> None:
-        emitter = self.harness.emitter
-        milliseconds = round((self.harness.runtime.clock.monotonic() - started) * 1000)
-        info = None if error is None else ErrorInfo.of(error)
-        emitter.emit(scope, Operation, kind, milliseconds, error is not None, info, value, usage)
-        emitter.emit(scope, Idle)
-
-    def _check_open(self) -> None:
-        if self._deleted:
-            raise SessionError(f'Session "{self.name}" has been deleted.', code="session_deleted")
 
 
 def check_text_argument(text: object, call: str) -> None:

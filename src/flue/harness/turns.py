@@ -54,6 +54,7 @@ from flue.harness.arguments import ArgumentsError, check_arguments
 from flue.harness.compaction.compact import Compactor
 from flue.harness.entries import Source
 from flue.harness.history import History
+from flue.harness.left_open import UNKNOWN, left_open
 from flue.harness.meter import Meters
 from flue.harness.retry import Retry
 from flue.harness.tool_values import to_result
@@ -71,10 +72,6 @@ from flue.messages import (
 from flue.ports import Clock, Delta, Ids, Model, ModelInfo, ModelRequest
 
 ABORTED = "Operation aborted"
-UNKNOWN = (
-    "The outcome of this call is unknown: the work was interrupted after the call had started and before its result "
-    "was recorded. It was not repeated. Find out what it did before you call it again."
-)
 CUT_OFF = (
     "This call was not run: the answer reached its length limit while the call was being written, so its arguments "
     "may be incomplete. Call the tool again with shorter arguments."
@@ -151,7 +148,7 @@ class TurnLoop:
         self.scope = replace(session_scope, turn_id=f"turn_{self.ids.ulid()}")
         try:
             self._emit(TurnStart, "agent")
-            left = None if incoming else self._left_open()
+            left = None if incoming else left_open(self.history.transcript.messages)
             for message, source in incoming:
                 self._record(message, source)
             self.history.write()
@@ -159,8 +156,8 @@ class TurnLoop:
                 answer = await self._ask()
                 results, terminate = await self._act(answer)
             else:
-                answer = left
-                results, terminate = await self._finish_left(left)
+                answer, calls = left
+                results, terminate = await self._finish_left(calls)
             self._emit(TurnEnd, "agent", answer, results)
         finally:
             turn_scope, self.scope = self.scope, session_scope
@@ -268,28 +265,8 @@ class TurnLoop:
         cut_off = ToolResult.from_text(CUT_OFF, is_error=True) if answer.stop_reason == "length" else None
         return await self._settle(calls, [cut_off] * len(calls))
 
-    def _left_open(self) -> AssistantMessage | None:
-        """Return the answer that still misses results, when the history ends with one."""
-        for message in reversed(self.history.transcript.messages):
-            if isinstance(message, AssistantMessage):
-                return message if self._open_calls(message) else None
-            if isinstance(message, UserMessage):
-                return None
-        return None
-
-    def _open_calls(self, answer: AssistantMessage) -> tuple[ToolCall, ...]:
-        settled = set()
-        for message in reversed(self.history.transcript.messages):
-            if message is answer:
-                break
-            if isinstance(message, ToolResultMessage):
-                settled.add(message.tool_call_id)
-        failed = answer.stop_reason in ("error", "aborted")
-        return () if failed else tuple(call for call in answer.tool_calls if call.id not in settled)
-
-    async def _finish_left(self, answer: AssistantMessage) -> tuple[tuple[ToolResultMessage, ...], bool]:
+    async def _finish_left(self, calls: tuple[ToolCall, ...]) -> tuple[tuple[ToolResultMessage, ...], bool]:
         """Settle the calls an interruption left open: run those that waited for approval, and no others."""
-        calls = self._open_calls(answer)
         unknown = ToolResult.from_text(UNKNOWN, is_error=True)
         return await self._settle(calls, [None if self.approvals.find(call.id) else unknown for call in calls])
 
