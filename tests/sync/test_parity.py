@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from flue import FlueContext, Harness, Session, create_agent, define_agent_profile, open_context, tool
+from flue.definitions.role import Role
 from flue.definitions.skill import define_skill
 from flue.errors import FlueError, ProviderError
 from flue.events import Event
@@ -255,6 +256,16 @@ def init_twice(ctx: Any) -> Generator[Any, Any, Any]:
     return (yield ctx.init(create_agent(model=False), name="a"))
 
 
+def init_with_fields(ctx: Any) -> Generator[Any, Any, Any]:
+    harness = yield ctx.init(model=ScriptedModel(["ok"]), thinking_level="low", role="terse")
+    session = yield harness.session(role="terse")
+    return (yield session.prompt("x", role="terse"))
+
+
+def init_with_a_wrong_field(ctx: Any) -> Generator[Any, Any, Any]:
+    return (yield ctx.init(create_agent(model=False), temperature=1))
+
+
 def files(ctx: Any) -> Generator[Any, Any, Any]:
     session = yield from opened(ctx)
     fs = session.fs
@@ -309,6 +320,8 @@ COVERED: dict[Script, set[str]] = {
     sessions_get_missing: {"Sessions.get"},
     sessions_create_twice: {"Sessions.create"},
     init_twice: {"FlueContext.init"},
+    init_with_fields: {"FlueContext.init", "Harness.session", "Session.prompt"},
+    init_with_a_wrong_field: {"FlueContext.init"},
     files: {f"FlueFs.{name}" for name in methods(FlueFs)},
     file_missing: {"FlueFs.read_file"},
     log: {"ContextLog.info", "ContextLog.warn", "ContextLog.error"},
@@ -325,6 +338,7 @@ QUIET = {
     sessions_get_missing,
     sessions_create_twice,
     init_twice,
+    init_with_a_wrong_field,
     files,
     file_missing,
     close,
@@ -343,6 +357,7 @@ def ports(events: list[Event]) -> dict[str, Any]:
     return {
         "id": "i1",
         "env": {},
+        "roles": [Role(name="terse", instructions="Answer in one word.")],
         "store": MemoryStore(),
         "clock": VirtualClock(auto=True),
         "ids": SequentialIds(),

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self, overload
 
 from flue.definitions.agent import Agent
-from flue.definitions.profile import AgentProfile
+from flue.definitions.profile import AgentProfile, CompactionSettings, ModelChoice
+from flue.definitions.role import Role
 from flue.definitions.skill import SkillInfo
 from flue.definitions.tool import Tool
 from flue.events import Event
 from flue.harness.context import ContextLog, FlueContext
+from flue.harness.harness import Harness
 from flue.harness.retry import Retry
 from flue.harness.sandbox import SandboxFactory
 from flue.host import open_context
-from flue.messages import Json
+from flue.messages import Json, ThinkingLevel
 from flue.ports import Clock, Ids, ModelSource, Store
 from flue.registrations import Registrations
 from flue.sync.harness import SyncHarness
@@ -31,6 +33,9 @@ def open_context_sync(
     store: Store | str | PathLike[str] | None = None,
     on_event: Callable[[Event], None] | None = None,
     workflow: str | None = None,
+    agent: str | None = None,
+    run_id: str | None = None,
+    roles: Iterable[Role] = (),
     registrations: Registrations | None = None,
     models: ModelSource | None = None,
     sandbox: SandboxFactory | None = None,
@@ -51,6 +56,9 @@ def open_context_sync(
         store=store,
         on_event=on_event,
         workflow=workflow,
+        agent=agent,
+        run_id=run_id,
+        roles=roles,
         registrations=registrations,
         models=models,
         sandbox=sandbox,
@@ -76,19 +84,49 @@ class SyncContext:
         self.log = SyncLog(portal, context.log)
         self._portal = portal
 
+    @overload
     def init(
         self,
         agent: Agent,
         *,
         name: str = "default",
+        role: str | None = None,
         tools: Sequence[Tool] = (),
         skills: Sequence[SkillInfo] = (),
         subagents: Sequence[AgentProfile] = (),
+    ) -> SyncHarness: ...
+    @overload
+    def init(
+        self,
+        *,
+        model: ModelChoice,
+        sandbox: Any = None,
+        cwd: str | None = None,
+        persist: Any = None,
+        thinking_level: ThinkingLevel | None = None,
+        compaction: CompactionSettings | Mapping[str, Any] | Literal[False] | None = None,
+        name: str = "default",
+        role: str | None = None,
+        tools: Sequence[Tool] = (),
+        skills: Sequence[SkillInfo] = (),
+        subagents: Sequence[AgentProfile] = (),
+    ) -> SyncHarness: ...
+    def init(
+        self,
+        agent: Agent | None = None,
+        *,
+        name: str = "default",
+        role: str | None = None,
+        tools: Sequence[Tool] = (),
+        skills: Sequence[SkillInfo] = (),
+        subagents: Sequence[AgentProfile] = (),
+        **config: Any,
     ) -> SyncHarness:
         """Initialise an agent and return its harness; see `flue.FlueContext.init`."""
-        context = self._portal.value
+        # The overloads above hold callers to what the context takes; the context checks the rest.
+        init: Callable[..., Awaitable[Harness]] = self._portal.value.init
         harness = self._portal.call(
-            lambda: context.init(agent, name=name, tools=tools, skills=skills, subagents=subagents)
+            lambda: init(agent, name=name, role=role, tools=tools, skills=skills, subagents=subagents, **config)
         )
         return SyncHarness(self._portal, harness)
 

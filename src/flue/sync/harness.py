@@ -29,9 +29,15 @@ class SyncHarness:
         self._harness = harness
         self._running = Running()
 
-    def session(self, name: str = "default", *, budget: Budget | Mapping[str, float] | None = None) -> SyncSession:
-        """Return the session of that name, a new one where there is none; the same object every time."""
-        return self.sessions.face(self._portal.call(lambda: self._harness.session(name, budget=budget)))
+    def session(
+        self,
+        name: str = "default",
+        *,
+        role: str | None = None,
+        budget: Budget | Mapping[str, float] | None = None,
+    ) -> SyncSession:
+        """Return the session of that name, a new one where there is none; see `flue.Harness.session`."""
+        return self.sessions.face(self._portal.call(lambda: self._harness.session(name, role=role, budget=budget)))
 
     def shell(
         self,

@@ -41,14 +41,15 @@ class Running:
 class Portal(Generic[V]):
     """Holds an async context manager open in a background event loop. `value` is what it gave.
 
-    It is left by `close`, else when the portal is forgotten, else when the process ends. Raises what the context
-    manager raises when it is entered.
+    It is left by `close`, else when the portal is forgotten. Raises what the context manager raises when it is entered.
     """
 
     def __init__(self, manager: AbstractAsyncContextManager[V]) -> None:
         self._loop_thread = loop_thread = _LoopThread(manager)
         self.value: V = loop_thread.opened.result()
         self._finalizer = finalize(self, loop_thread.close)
+        # When the process ends it is too late: executors take no work any more. What settled calls wrote is on disk.
+        self._finalizer.atexit = False
 
     def call(self, start: Callable[[], Awaitable[T]], running: Running | None = None) -> T:
         """Call `start` on the loop and wait for what it returns; from any thread but the loop's own.
@@ -83,7 +84,7 @@ class _LoopThread(Generic[V]):
         self._closing = False
         # Between looking at `_closing` and handing work over, nobody may close: the work would never run.
         self._gate = threading.Lock()
-        # A daemon, so that a context that nobody closes cannot keep the process alive; it is closed at exit.
+        # A daemon, so that a context that nobody closes cannot keep the process alive.
         self._thread = threading.Thread(target=self._run, args=(manager,), name="flue-sync", daemon=True)
         self._thread.start()
 
