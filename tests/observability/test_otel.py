@@ -26,7 +26,8 @@ from flue import (
     tool,
 )
 from flue.errors import ProviderError, UsageError
-from flue.events import ErrorInfo, RunEnd, RunStart, Scope
+from flue.events import RunEnd, RunStart
+from flue.harness.runs import run_agent, run_workflow
 from flue.messages import AssistantMessage, Cost, ImageContent, Usage
 from flue.observability import instrument
 from flue.registrations import Registrations
@@ -342,31 +343,52 @@ async def test_a_request_for_a_summary_that_fails_is_ended_with_its_call(
 
 async def test_a_run_is_a_span_around_its_calls(registrations: Registrations, telemetry: Telemetry) -> None:
     telemetry.instrument()
-    async with open_context(registrations=registrations, workflow="report", id="run1") as context:
-        scope = Scope(run_id="run1")
-        context.emitter.emit(scope, RunStart, "report", "2026-01-01", {"canary": 1}, {"type": "workflow"})
+
+    async def run(context: FlueContext) -> None:
         session = await opened(context, ScriptedModel(["ok"]))
         await session.prompt("x")
-        context.emitter.emit(scope, RunEnd, True, 5, None, ErrorInfo("ValueError", "canary"))
+        raise ValueError("canary")
+
+    async with open_context(registrations=registrations, workflow="report", payload="canary") as context:
+        with pytest.raises(ValueError, match="canary"):
+            await run_workflow(context, run, name="report")
     assert telemetry.tree() == ["invoke_workflow report", "  invoke_agent", "    chat model"]
-    assert (telemetry.span("invoke_workflow report").attributes or {})["error.type"] == "ValueError"
+    attributes = telemetry.span("invoke_workflow report").attributes or {}
+    assert attributes["error.type"] == "ValueError"
+    assert attributes["gen_ai.workflow.name"] == "report"
     assert "canary" not in telemetry.everything()
 
 
-async def test_a_run_announced_elsewhere_still_holds_its_calls(
+async def test_a_run_of_a_function_agent_has_the_agents_name(
+    registrations: Registrations, telemetry: Telemetry
+) -> None:
+    telemetry.instrument()
+    async with open_context(registrations=registrations, id="i1", agent="clerk", run_id="run1") as context:
+        await run_agent(context, lambda _: None, name="clerk")
+    attributes = dict(telemetry.span("invoke_agent clerk").attributes or {})
+    assert attributes == {
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.agent.name": "clerk",
+        "gen_ai.agent.id": "i1",
+        "flue.run.id": "run1",
+    }
+
+
+async def test_a_run_announced_in_another_task_still_holds_its_calls(
     registrations: Registrations, telemetry: Telemetry
 ) -> None:
     telemetry.instrument()
     async with open_context(registrations=registrations, workflow="report", id="run1") as context:
-        scope = Scope(run_id="run1")
 
-        async def announce(*event: Any) -> None:
-            context.emitter.emit(scope, *event)
+        async def announce(kind: Any, **fields: Any) -> None:
+            context.emitter.emit(context.scope, kind, **fields)
 
-        await asyncio.create_task(announce(RunStart, "report", "2026-01-01", None, {}))
+        await asyncio.create_task(
+            announce(RunStart, started_at="2026-01-01", payload=None, owner={}, workflow_name="report")
+        )
         session = await opened(context, ScriptedModel(["ok"]))
         await session.prompt("x")
-        await asyncio.create_task(announce(RunEnd, False, 5))
+        await asyncio.create_task(announce(RunEnd, is_error=False, duration_ms=5))
     assert telemetry.tree() == ["invoke_workflow report", "  invoke_agent", "    chat model"]
 
 

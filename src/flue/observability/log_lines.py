@@ -44,7 +44,7 @@ _DELTAS = (TextDelta, ThinkingStart, ThinkingDelta, ThinkingEnd)
 _NEVER = (MessageUpdate, MessageStart, ToolExecutionStart, ToolExecutionEnd)
 # What may be told of an event without telling what was said. A field that is not listed is left out.
 _HARMLESS: dict[type[Event], tuple[str, ...]] = {
-    RunStart: ("workflow_name", "started_at", "restarted_from_run_id"),
+    RunStart: ("workflow_name", "agent_name", "started_at", "restarted_from_run_id"),
     RunEnd: ("is_error", "duration_ms"),
     OperationStart: ("operation_kind",),
     Operation: ("operation_kind", "duration_ms", "is_error"),

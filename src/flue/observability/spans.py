@@ -139,9 +139,14 @@ class Spans:
     # ------------------------------------------------------------------------------------ runs and operations
 
     def _run_start(self, event: RunStart, found: _Trace) -> None:
-        known = {"gen_ai.operation.name": "invoke_workflow", "gen_ai.workflow.name": event.workflow_name}
+        kind, name = "invoke_workflow", event.workflow_name
+        known: Attributes = {"gen_ai.workflow.name": name}
+        if name is None:
+            kind, name = "invoke_agent", event.agent_name
+            known = {"gen_ai.agent.name": name, "gen_ai.agent.id": event.scope.instance_id}
+        more = {"flue.run.id": event.scope.run_id, "flue.run.restarted_from": event.restarted_from_run_id}
         found.runs[event.scope.run_id] = self._open(
-            f"invoke_workflow {event.workflow_name}", event, known, {"flue.run.id": event.scope.run_id}
+            f"{kind} {name}", event, {"gen_ai.operation.name": kind, **known}, more
         )
 
     def _run_end(self, event: RunEnd, found: _Trace) -> None:
@@ -316,7 +321,7 @@ class Spans:
     def _fail_with(self, span: Span, error: ErrorInfo | None) -> Attributes:
         if error is None:
             return {}
-        kind = _ABORTED if error.name == "CancelledError" else error.name
+        kind = _ABORTED if error.name in ("CancelledError", "AbortError") else error.name
         return _fail(span, kind, error.message if self._content else None)
 
 
