@@ -226,13 +226,14 @@ class Store(Protocol):
         ...
 
     def append_entries(
-        self, key: str, head: SessionHead, entries: Sequence[EntryRow], *, expected: int
+        self, key: str, head: SessionHead, entries: Sequence[EntryRow], *, expected: int, after: str | None = None
     ) -> Awaitable[None]:
         """Queue entries and the new head, in call order, creating the session when `expected` is 0.
 
         Awaiting the result waits until the write is durable. `expected` is the number of entries the caller has
-        seen: when the session has another number, the await raises `DurabilityError` (code `session_conflict`)
-        and nothing is written.
+        seen, `after` the id of the last of them: when the session has another number, or another entry there, the
+        await raises `DurabilityError` (code `session_conflict`) and nothing is written. The number alone would let
+        a second write in after a first one was refused, when somebody else had added just as many entries.
         """
         ...
 

@@ -96,6 +96,29 @@ def test_a_failed_prompt_is_one_line_and_the_next_one_is_answered(
     assert "Traceback" not in done.err
 
 
+def test_of_two_conversations_in_one_instance_the_later_says_so_and_goes_on_from_the_other(
+    spawn: Spawn, project: Write
+) -> None:
+    project({"agents/support.py": AGENT})
+    children = [spawn("connect", "support", "c1") for _ in range(2)]
+
+    def ask(child: Any, text: str, answer: str) -> None:
+        child.type(f"[[say {answer}]] {text}\n")
+        child.until(answer)
+
+    ask(children[0], "I am Ada.", "Noted.")
+    assert json.loads(children[0].process.stdout.readline())["text"] == "Noted."
+    children[1].type("[[say Lost.]] I am Ben.\n")
+    children[1].until("[session_conflict]")
+    ask(children[1], "Who am I?", "Ada.")
+    first, second = (child.finish() for child in children)
+    assert (first.code, second.code, json.loads(second.out)["text"]) == (0, 1, "Ada.")
+    assert second.err.count("error: ") == 1
+    last = spawn("connect", "support", "c1")
+    ask(last, "Once more.", "Yes.")
+    assert last.finish().code == 0
+
+
 def test_an_unknown_agent_lists_those_there_are(flue: Flue, write: Write) -> None:
     write({"agents/support.py": AGENT})
     done = flue("connect", "suport", "c1")

@@ -114,6 +114,43 @@ async def test_a_session_changed_by_another_process_is_refused_not_mixed() -> No
         assert raised.value.code == "session_conflict"
 
 
+async def test_after_a_conflict_the_session_is_read_anew_and_stays_readable() -> None:
+    store = MemoryStore()
+    async with scene("a", "b", store=store) as mine, scene("c", "d", "e", store=store) as theirs:
+        await mine.session.prompt("1")
+        for _ in range(2):
+            with pytest.raises(DurabilityError, match="changed by someone else"):
+                await theirs.session.prompt("2")
+        again = await theirs.harness.session()
+        assert again is await theirs.harness.session() is not theirs.session
+        await again.prompt("3")
+    async with scene(store=store) as later:
+        assert texts(later) == ["1", "a", "3", "e"]
+
+
+async def test_a_turn_beside_another_process_s_turn_leaves_nothing_in_the_conversation() -> None:
+    store = MemoryStore()
+    asked, released = asyncio.Event(), asyncio.Event()
+
+    async def slowly(_request: object) -> str:
+        asked.set()
+        await released.wait()
+        return "slow"
+
+    async with scene(slowly, store=store) as theirs, scene("mine", store=store) as mine:
+        mine.harness.runtime.ids.entry()  # two processes do not make the same ids
+        slow = theirs.session.prompt("1")
+        await asked.wait()
+        # The question is refused. The answer comes as second, after as many entries as are there.
+        with pytest.raises(DurabilityError, match="changed by someone else"):
+            await mine.session.prompt("2")
+        released.set()
+        await slow
+    async with scene("fine", store=store) as later:
+        await later.session.prompt("3")
+        assert texts(later) == ["1", "slow", "3", "fine"]
+
+
 async def test_get_create_and_delete_say_what_exists() -> None:
     async with scene("Hi.") as s:
         sessions = s.harness.sessions

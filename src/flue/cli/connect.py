@@ -10,7 +10,7 @@ import argparse
 import json
 import shlex
 import sys
-from typing import Any, TextIO
+from typing import TextIO
 
 from flue.cli.arguments import add_project_options
 from flue.cli.failures import report
@@ -20,6 +20,7 @@ from flue.cli.render import Renderer
 from flue.cli.stdin import lines
 from flue.definitions.agent import Agent
 from flue.errors import AbortError, ConfigError
+from flue.harness.harness import Harness
 from flue.project.modules import AgentModule
 
 
@@ -81,21 +82,22 @@ class Conversation:
         failed = False
         async with context as ctx:
             harness = await ctx.init(agent)
-            session = await harness.session(self._args.session)
+            await harness.session(self._args.session)
             if self._interactive:
                 self._renderer.say(f"{self._args.agent}/{self._args.instance}: one prompt a line, Ctrl-D ends.")
             self._ask()
             async for line in lines(sys.stdin.fileno()):
                 if line.strip():
-                    failed |= not await self._answer(session, line.strip())
+                    failed |= not await self._answer(harness, line.strip())
                 self._ask()
         if self._interactive:
             self._renderer.write("\n")
         return 1 if failed and not self._interactive else 0
 
-    async def _answer(self, session: Any, text: str) -> bool:
-        handle = session.prompt(text)
+    async def _answer(self, harness: Harness, text: str) -> bool:
         try:
+            # Got anew for every prompt: it may have been read again after another process had changed it.
+            handle = (await harness.session(self._args.session)).prompt(text)
             with self._interrupts.aborting(handle.abort):
                 reply = await handle
         except AbortError:

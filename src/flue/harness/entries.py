@@ -120,11 +120,17 @@ def encode_entry(entry: Entry) -> str:
 
 
 def visible_path(entries: Sequence[Entry], leaf_id: str | None) -> list[Entry]:
-    """Return what the model sees of the path to `leaf_id`: the newest compaction first, then what it kept and after."""
+    """Return what the model sees of the path to `leaf_id`: the newest compaction first, then what it kept and after.
+
+    Raises `DurabilityError` (code `store_corrupt`) when the path leads to an entry that is not there.
+    """
     by_id = {entry.id: entry for entry in entries}
     path: list[Entry] = []
     while leaf_id is not None:
-        entry = by_id[leaf_id]
+        # Taken out, so that a path that runs in a circle comes to an end.
+        entry = by_id.pop(leaf_id, None)
+        if entry is None:
+            raise DurabilityError(f"A session's entry {leaf_id} is missing.", code="store_corrupt")
         path.append(entry)
         leaf_id = entry.parent_id
     path.reverse()

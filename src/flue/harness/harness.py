@@ -105,7 +105,10 @@ class Harness:
         role: str | None = None,
         budget: Budget | Mapping[str, float] | None = None,
     ) -> Session:
-        """Return the session of that name, a new one where there is none; the same object every time.
+        """Return the session of that name, a new one where there is none.
+
+        It is the same object every time, unless somebody else has changed the conversation in the store (an error with
+        code `session_conflict` has said so): then it is read anew.
 
         `budget` limits what the session spends in its whole life; `role` is what its calls have that name none. Given
         again, each takes the place of the earlier one. Raises `UsageError` (`unknown_role`).
@@ -229,8 +232,12 @@ class Sessions:
 
     async def _find(self, name: str) -> Session | None:
         _check_name(name)
-        if name in self._open:
-            return self._open[name]
+        session = self._open.get(name)
+        if session is not None:
+            if not session.history.stale:
+                return session
+            del self._open[name]
+            await session.close()
         runtime = self._harness.runtime
         history = await History.load(self._harness.session_key(name), runtime.store, runtime.clock, runtime.ids)
         return None if history is None else self._keep(name, history)

@@ -50,6 +50,8 @@ class History:
         self.path: list[Entry] = []
         self.transcript = Transcript()
         self.usage = Usage()
+        self.stale = False
+        """Whether somebody else has changed the stored session: nothing more of this one can be written."""
         self._store = store
         self._clock = clock
         self._ids = ids
@@ -57,6 +59,7 @@ class History:
         self._leaf_id: str | None = None
         self._created_at = iso_time(clock.now_ms())
         self._confirmed = 0
+        self._last_confirmed: str | None = None
         self._unconfirmed: list[Entry] = []
         self._queued = 0  # of the unconfirmed entries
         self._writes: list[Awaitable[None]] = []
@@ -130,19 +133,23 @@ class History:
     def write(self) -> None:
         """Queue what is new for the store, in order."""
         fresh = self._unconfirmed[self._queued :]
-        if not fresh and not self._head_changed:
+        if self._failed or (not fresh and not self._head_changed):
             return
         rows = [EntryRow(entry.id, encode_entry(entry)) for entry in fresh]
         expected = self._confirmed + self._queued
-        self._writes.append(self._store.append_entries(self.key, self._head(), rows, expected=expected))
+        after = self._unconfirmed[self._queued - 1].id if self._queued else self._last_confirmed
+        self._writes.append(self._store.append_entries(self.key, self._head(), rows, expected=expected, after=after))
         self._queued += len(rows)
         self._head_changed = False
 
     async def durable(self) -> None:
         """Queue what is new and wait until all of it is on disk. Raises `DurabilityError`; nothing is lost in memory.
 
-        After a failure the next call finds out what the store holds and writes the rest.
+        After a failure the next call finds out what the store holds and writes the rest. When somebody else has
+        changed the session, nothing more is written: the error has the code `session_conflict`, now and later.
         """
+        if self.stale:
+            raise self._conflict()
         if self._failed:
             await self._reconcile()
         self.write()
@@ -155,11 +162,14 @@ class History:
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 self._failed = True
+                self.stale = isinstance(outcome, DurabilityError) and outcome.code == "session_conflict"
                 raise outcome
         self._confirm(queued)
 
     async def settle(self) -> None:
         """Like `durable`, where nobody waits for the outcome: a failure is logged, and the next write repeats it."""
+        if self.stale:
+            return  # somebody was told
         try:
             await self.durable()
         except DurabilityError as error:
@@ -189,6 +199,8 @@ class History:
             tally.total += usage
 
     def _confirm(self, count: int) -> None:
+        if count:
+            self._last_confirmed = self._unconfirmed[count - 1].id
         del self._unconfirmed[:count]
         self._confirmed += count
         self._queued -= count
@@ -209,12 +221,13 @@ class History:
                 code="store_newer_format",
                 hint="Upgrade flue-agents.",
             )
-        entries = [entry_from_json(json.loads(row.body)) for row in stored.entries]
+        entries = [_read_entry(row) for row in stored.entries]
         self._ids_taken = {entry.id for entry in entries}
         self._leaf_id = stored.head.leaf_id
         self.metadata = stored.head.metadata
         self._created_at = stored.head.created_at
         self._confirmed = len(entries)
+        self._last_confirmed = entries[-1].id if entries else None
         self._head_changed = False
         for entry in entries:
             if isinstance(entry, CompactionEntry):
@@ -231,13 +244,27 @@ class History:
         stored = await self._store.load_session(self.key)
         ids = [row.id for row in stored.entries] if stored else []
         arrived = ids[self._confirmed :]
-        if len(ids) < self._confirmed or arrived != [entry.id for entry in self._unconfirmed[: len(arrived)]]:
-            raise DurabilityError(
-                f"Session {self.key} was changed by another process.",
-                code="session_conflict",
-                hint="Open the session again and repeat the call.",
-            )
+        confirmed = ids[: self._confirmed]
+        same = len(confirmed) == self._confirmed and (not confirmed or confirmed[-1] == self._last_confirmed)
+        if not same or arrived != [entry.id for entry in self._unconfirmed[: len(arrived)]]:
+            self.stale = True
+            raise self._conflict()
         self._queued = len(arrived)
         self._confirm(len(arrived))
         self._head_changed = True
         self._failed = False
+
+    def _conflict(self) -> DurabilityError:
+        return DurabilityError(
+            f"Session {self.key} was changed by someone else.",
+            code="session_conflict",
+            hint="Nothing was written. Get the session from its harness again, and repeat the call.",
+        )
+
+
+def _read_entry(row: EntryRow) -> Entry:
+    try:
+        data = json.loads(row.body)
+    except ValueError as error:
+        raise DurabilityError(f"A session's entry {row.id} is not JSON: {error}.", code="store_corrupt") from error
+    return entry_from_json(data)

@@ -23,10 +23,10 @@ class AgentStore:
         return await self._store.load_session(self._prefix + key)
 
     def append_entries(
-        self, key: str, head: SessionHead, entries: Sequence[EntryRow], *, expected: int
+        self, key: str, head: SessionHead, entries: Sequence[EntryRow], *, expected: int, after: str | None = None
     ) -> Awaitable[None]:
         """Queue entries and the new head; see `flue.ports.Store`."""
-        return self._store.append_entries(self._prefix + key, head, entries, expected=expected)
+        return self._store.append_entries(self._prefix + key, head, entries, expected=expected, after=after)
 
     async def delete_sessions(self, keys: Sequence[str]) -> None:
         """Delete sessions and their entries; missing ones are fine."""

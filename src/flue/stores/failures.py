@@ -7,10 +7,11 @@ from flue.errors import DurabilityError
 
 def session_conflict(key: str, expected: int, found: int) -> DurabilityError:
     """Return the error for an append whose caller has not seen the session as it is now."""
+    counts = f"{expected} entries were expected, it has {found}" if found != expected else "its last entry is another"
     return DurabilityError(
-        f"Session {key} was changed by someone else: {expected} entries were expected, it has {found}.",
+        f"Session {key} was changed by someone else: {counts}.",
         code="session_conflict",
-        hint="Nothing was written. Load the session again and repeat the operation.",
+        hint="Nothing was written. Get the session from its harness again, and repeat the call.",
     )
 
 

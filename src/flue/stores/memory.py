@@ -36,13 +36,14 @@ class MemoryStore:
         return StoredSession(replace(session.head, metadata=json.loads(session.metadata)), tuple(session.entries))
 
     def append_entries(
-        self, key: str, head: SessionHead, entries: Sequence[EntryRow], *, expected: int
+        self, key: str, head: SessionHead, entries: Sequence[EntryRow], *, expected: int, after: str | None = None
     ) -> Awaitable[None]:
         """Append at once; the awaitable is already done. See `flue.ports.Store`."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         session = self._sessions.get(key)
         found = len(session.entries) if session is not None else 0
-        if found != expected:
+        last = session.entries[-1].id if session is not None and session.entries else None
+        if found != expected or after not in (None, last):
             done.set_exception(session_conflict(key, expected, found))
             return done
         # As JSON text, so that a later change of the caller's dict does not reach the stored session.

@@ -20,6 +20,7 @@ class _Append:
     head: Json
     entries: list[Json]
     expected: int
+    after: str | None
     done: asyncio.Future[None]
 
 
@@ -49,7 +50,7 @@ class PersistStore:
         return None if data is None else _to_stored(data)
 
     def append_entries(
-        self, key: str, head: SessionHead, entries: Sequence[EntryRow], *, expected: int
+        self, key: str, head: SessionHead, entries: Sequence[EntryRow], *, expected: int, after: str | None = None
     ) -> Awaitable[None]:
         """Queue entries and the new head; awaiting waits for the `save`. See `flue.ports.Store`."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -57,7 +58,7 @@ class PersistStore:
             done.set_exception(store_closed(self._label))
             return done
         bodies = [json.loads(entry.body) for entry in entries]
-        self._queues.setdefault(key, []).append(_Append(_head_json(head), bodies, expected, done))
+        self._queues.setdefault(key, []).append(_Append(_head_json(head), bodies, expected, after, done))
         if key not in self._savers:
             self._savers[key] = asyncio.create_task(self._save_queued(key))
         return done
@@ -117,7 +118,8 @@ class PersistStore:
         entries = list(data["entries"])
         accepted = []
         for append in batch:
-            if len(entries) != append.expected:
+            last = entries[-1]["id"] if entries else None
+            if len(entries) != append.expected or append.after not in (None, last):
                 _settle([append], session_conflict(key, append.expected, len(entries)))
                 continue
             entries.extend(append.entries)

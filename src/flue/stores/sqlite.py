@@ -70,7 +70,7 @@ class SqliteStore:
         return await self._read(partial(_load, key=key), key)
 
     def append_entries(
-        self, key: str, head: SessionHead, entries: Sequence[EntryRow], *, expected: int
+        self, key: str, head: SessionHead, entries: Sequence[EntryRow], *, expected: int, after: str | None = None
     ) -> Awaitable[None]:
         """Queue entries and the new head; awaiting waits until they are durable. See `flue.ports.Store`.
 
@@ -79,7 +79,7 @@ class SqliteStore:
         # Encoded now, so that a later change of the caller's dict or list does not reach the stored session.
         metadata = json.dumps(head.metadata, separators=(",", ":"))
         rows = [(entry.id, entry.body) for entry in entries]
-        work = partial(_append, _Append(key, head, metadata, rows, expected))
+        work = partial(_append, _Append(key, head, metadata, rows, expected, after))
         return self._writer.submit(work, touches=(key,))
 
     async def delete_sessions(self, keys: Sequence[str]) -> None:
@@ -145,12 +145,13 @@ class _Append:
     metadata: str
     rows: Sequence[tuple[str, str]]
     expected: int
+    after: str | None
 
 
 def _append(append: _Append, connection: Connection) -> None:
     session = _find(connection, append.key)
     found = session[1] if session is not None else 0
-    if found != append.expected:
+    if found != append.expected or not _ends_with(connection, session, append.after):
         raise session_conflict(append.key, append.expected, found)
     if session is None:
         connection.execute(
@@ -171,6 +172,14 @@ def _append(append: _Append, connection: Connection) -> None:
         " WHERE number = ?",
         (head.version, count, head.leaf_id, append.metadata, head.created_at, head.updated_at, number),
     )
+
+
+def _ends_with(connection: Connection, session: tuple[int, int] | None, id: str | None) -> bool:
+    if session is None or id is None:
+        return id is None
+    last = (session[0], session[1] - 1)
+    row = connection.execute("SELECT id FROM entries WHERE session = ? AND position = ?", last).fetchone()
+    return row is not None and row[0] == id
 
 
 def _delete(connection: Connection, keys: Collection[str]) -> None:

@@ -151,6 +151,26 @@ class StoreContract:
             assert session is not None
             assert session.head == head("b", {"n": 1})
 
+    async def test_an_append_after_another_entry_than_the_last_is_refused(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.append_entries("s", head("b"), [entry("a"), entry("b")], expected=0)
+            with pytest.raises(DurabilityError, match="s was changed by someone else") as caught:
+                await store.append_entries("s", head("x"), [entry("x")], expected=2, after="a")
+            assert caught.value.code == "session_conflict"
+            await store.append_entries("s", head("c"), [entry("c")], expected=2, after="b")
+            assert ids(await store.load_session("s")) == ["a", "b", "c"]
+
+    async def test_an_append_queued_behind_a_refused_one_is_refused_too(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.append_entries("s", head("theirs"), [entry("theirs")], expected=0)
+            mine = [
+                store.append_entries("s", head("a"), [entry("a")], expected=0),
+                store.append_entries("s", head("b"), [entry("b")], expected=1, after="a"),
+            ]
+            codes = [getattr(error, "code", error) for error in await asyncio.gather(*mine, return_exceptions=True)]
+            assert codes == ["session_conflict", "session_conflict"]
+            assert ids(await store.load_session("s")) == ["theirs"]
+
     async def test_an_append_that_continues_a_missing_session_is_refused(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             assert await outcome(store, "s", 4, entry("a")) == "session_conflict"
