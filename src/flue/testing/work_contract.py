@@ -1,0 +1,476 @@
+"""What every `DurableStore` must do with submissions, as a test class to subclass.
+
+    class TestMyStore(WorkContract):
+        def make_store(self, directory: Path) -> DurableStore:
+            return MyStore(directory / "work.db")
+
+Needs pytest and pytest-asyncio.
+"""
+
+# ruff: noqa: D102  (the names of the tests are sentences)
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flue.durable.port import DurableStore
+from flue.durable.records import (
+    Admission,
+    Claim,
+    Claimant,
+    JournalRecord,
+    Message,
+    Outcome,
+    SessionAppend,
+    StepResult,
+    Wait,
+    Wake,
+    Writes,
+)
+from flue.errors import DurabilityError
+from flue.testing.store_contract import entry, head, ids
+
+LEASE = 30_000
+
+
+def admission(id: str, lane: str = "lane", **changes: Any) -> Admission:
+    """Return an admission of a prompt."""
+    return replace(Admission(id=id, lane=lane, kind="prompt", target="agent", payload=f'{{"text":"{id}"}}'), **changes)
+
+
+def claimant(attempt_id: str, owner: str = "one", *, now: int = 0) -> Claimant:
+    """Return a claimant whose lease lasts 30 seconds from `now`."""
+    return Claimant(owner, attempt_id, now + LEASE)
+
+
+def writing(session: str, id: str, expected: int, *journal: JournalRecord) -> Writes:
+    """Return writes of one entry to a session, with journal records."""
+    return Writes(journal=journal, sessions=(SessionAppend(session, head(id), (entry(id),), expected),))
+
+
+async def code_of(transition: Awaitable[object]) -> str:
+    """Return the code of the error that a transition raises, or `done`."""
+    try:
+        await transition
+    except DurabilityError as error:
+        return error.code
+    return "done"
+
+
+async def claim_one(store: DurableStore, attempt_id: str, owner: str = "one", *, now: int = 0) -> Claim:
+    """Claim what is ready first; fails when nothing is."""
+    (claim,) = await store.claim([claimant(attempt_id, owner, now=now)], now=now)
+    return claim
+
+
+class Opening:
+    """How a contract opens the stores under test."""
+
+    def make_store(self, directory: Path) -> DurableStore:
+        """Return a store whose data lies in `directory`; two made for one directory share their data."""
+        raise NotImplementedError
+
+    @asynccontextmanager
+    async def opened(self, directory: Path) -> AsyncIterator[DurableStore]:
+        """Open a store for a block."""
+        store = self.make_store(directory)
+        try:
+            yield store
+        finally:
+            await store.aclose()
+
+
+@pytest.mark.asyncio
+class WorkContract(Opening):
+    """The contract of `flue.durable.port.DurableStore` for submissions."""
+
+    # --------------------------------------------------------------------------------------------- admission
+
+    async def test_an_admitted_submission_is_there_as_it_was_given(self, tmp_path: Path) -> None:
+        given = admission("s1", instance="ann", payload='{"text":"héllo \\u0000"}', max_attempts=3, timeout_ms=5000)
+        async with self.opened(tmp_path) as store:
+            admitted = await store.admit(given, now=7)
+            assert (admitted.id, admitted.accepted_at, admitted.created, admitted.ahead) == ("s1", 7, True, 0)
+        async with self.opened(tmp_path) as store:
+            found = await store.get_submission("s1")
+            assert found is not None
+            assert (found.lane, found.kind, found.target, found.instance) == ("lane", "prompt", "agent", "ann")
+            assert (found.state, found.payload, found.accepted_at) == ("queued", given.payload, 7)
+            assert (found.max_attempts, found.time_left_ms, found.address) == (3, 5000, "s1")
+            assert await store.get_submission("s2") is None
+
+    async def test_the_same_key_and_content_give_the_same_submission(self, tmp_path: Path) -> None:
+        first = admission("s1", key="k")
+        async with self.opened(tmp_path) as store:
+            await store.admit(first, now=1)
+            again = await store.admit(replace(first, id="s2"), now=2)
+            assert (again.id, again.accepted_at, again.created) == ("s1", 1, False)
+            assert await store.get_submission("s2") is None
+            assert [row.id for row in await store.list_lane("lane")] == ["s1"]
+
+    @pytest.mark.parametrize("changes", [{"payload": "2"}, {"lane": "b"}, {"target": "x"}, {"instance": "i"}])
+    async def test_the_same_key_with_other_content_is_a_conflict(self, tmp_path: Path, changes: Any) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.admit(admission("s1", key="k"), now=1)
+            assert await code_of(store.admit(admission("s2", key="k", **changes), now=2)) == "idempotency_conflict"
+            assert await code_of(store.admit(admission("s1", **changes), now=2)) == "idempotency_conflict"
+            assert [row.id for row in await store.list_lane("lane")] == ["s1"]
+            assert await store.list_lane("b") == []
+
+    async def test_the_same_id_and_content_give_the_same_submission(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.admit(admission("s1"), now=1)
+            assert not (await store.admit(admission("s1"), now=2)).created
+            claim = await claim_one(store, "a1")
+            await store.settle(claim, Outcome("completed"), now=3)
+            assert not (await store.admit(admission("s1"), now=4)).created
+            assert await store.list_lane("lane") == []
+
+    async def test_a_key_admitted_at_once_by_many_gives_one_submission(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as one, self.opened(tmp_path) as two:
+            admissions = [admission(f"s{n}", key="k", payload="1") for n in range(10)]
+            receipts = await asyncio.gather(*(store.admit(each, now=1) for each in admissions for store in (one, two)))
+            assert sum(receipt.created for receipt in receipts) == 1
+            assert len({receipt.id for receipt in receipts}) == 1
+            assert len(await one.list_lane("lane")) == 1
+
+    async def test_an_admission_with_a_claimant_starts_when_its_lane_is_free(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            first = await store.admit(admission("s1"), now=5, claimant=claimant("a1"))
+            assert first.claim is not None
+            assert (first.claim.id, first.claim.attempt_id, first.claim.owner) == ("s1", "a1", "one")
+            assert first.claim.submission == await store.get_submission("s1")
+            second = await store.admit(admission("s2"), now=6, claimant=claimant("a2"))
+            assert (second.claim, second.ahead) == (None, 1)
+            assert await store.claim([claimant("a3")], now=7) == []
+
+    # ------------------------------------------------------------------------------------- claims and order
+
+    async def test_a_lane_runs_one_after_the_other_in_order_of_admission(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await asyncio.gather(*(store.admit(admission(f"s{n}"), now=1) for n in range(5)))
+            assert [row.id for row in await store.list_lane("lane")] == [f"s{n}" for n in range(5)]
+            for n in range(5):
+                found = await store.claim([claimant(f"a{n}-{k}") for k in range(3)], now=2)
+                assert [claim.id for claim in found] == [f"s{n}"]
+                await store.settle(found[0], Outcome("completed"), now=3)
+            assert await store.claim([claimant("z")], now=4) == []
+
+    async def test_lanes_run_beside_each_other_oldest_first(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            for n in range(6):
+                await store.admit(admission(f"s{n}", f"lane{n % 3}"), now=n)
+            assert [claim.id for claim in await store.claim([claimant("a"), claimant("b")], now=9)] == ["s0", "s1"]
+            assert [claim.id for claim in await store.claim([claimant("c"), claimant("d")], now=9)] == ["s2"]
+
+    async def test_two_owners_never_claim_the_same(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as one, self.opened(tmp_path) as two:
+            await asyncio.gather(*(one.admit(admission(f"s{n}", f"l{n}"), now=1) for n in range(20)))
+            batches = await asyncio.gather(
+                *(
+                    store.claim([claimant(f"{owner}{n}{k}", owner) for k in range(3)], now=2)
+                    for n in range(5)
+                    for owner, store in (("one", one), ("two", two))
+                )
+            )
+            claimed = [claim.id for batch in batches for claim in batch]
+            assert sorted(claimed) == sorted(f"s{n}" for n in range(20))
+
+    async def test_a_claim_starts_the_time_and_parking_stops_it(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.admit(admission("s1", timeout_ms=1000), now=1)
+            claim = await claim_one(store, "a1", now=500)
+            assert (claim.submission.started_at, claim.submission.deadline_at) == (500, 1500)
+            await store.park(claim, Wait("sleep", wake_at=99_000), now=900)
+            assert await store.wake_due(now=99_000) == 1
+            claim = await claim_one(store, "a2", now=99_100)
+            assert (claim.submission.started_at, claim.submission.deadline_at) == (500, 99_700)
+
+    # ---------------------------------------------------------------------------------------------- progress
+
+    async def test_a_checkpoint_writes_journal_and_session_together(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.admit(admission("s1"), now=1)
+            claim = await claim_one(store, "a1")
+            request, answer = JournalRecord("request", "t1", '{"n":1}'), JournalRecord("answer", "t1")
+            await store.checkpoint(claim, writing("session", "e1", 0, request))
+            conflict = store.checkpoint(claim, writing("session", "e2", 0, answer))
+            assert await code_of(conflict) == "session_conflict"
+        async with self.opened(tmp_path) as store:
+            assert await store.load_journal("s1") == [request]
+            assert ids(await store.load_session("session")) == ["e1"]
+
+    async def test_checkpoints_queued_without_waiting_keep_their_order(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.admit(admission("s1"), now=1)
+            claim = await claim_one(store, "a1")
+            records = [JournalRecord("tool_result", f"call{n}", f'"{n}"') for n in range(30)]
+            await asyncio.gather(*(store.checkpoint(claim, Writes(journal=(record,))) for record in records))
+            assert await store.load_journal("s1") == records
+
+    async def test_streamed_text_goes_when_its_answer_is_recorded(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.admit(admission("s1"), now=1)
+            claim = await claim_one(store, "a1")
+            request = JournalRecord("request", "t1")
+            texts = [JournalRecord("text", "t1", f'"{n}"') for n in range(3)]
+            await store.checkpoint(claim, Writes(journal=(request, *texts)))
+            assert await store.load_journal("s1") == [request, *texts]
+            other = JournalRecord("text", "t2", '"kept"')
+            answer = JournalRecord("answer", "t1")
+            await store.checkpoint(claim, Writes(journal=(other, answer)))
+            assert await store.load_journal("s1") == [request, other, answer]
+
+    async def test_a_recorded_step_is_kept_by_address_and_never_replaced(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.admit(admission("run2", address="run1"), now=1)
+            claim = await claim_one(store, "a1")
+            await store.checkpoint(claim, Writes(steps=(StepResult("b", "1"), StepResult("a", "2"))))
+            await store.checkpoint(claim, Writes(steps=(StepResult("b", "3"), StepResult("c", "4"))))
+            assert await store.load_steps("run1") == [StepResult("b", "1"), StepResult("a", "2"), StepResult("c", "4")]
+            assert await store.load_steps("run2") == []
+
+    async def test_settling_ends_a_submission_once(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.admit(admission("s1", key="k"), now=1)
+            claim = await claim_one(store, "a1")
+            end = Outcome("failed", error='{"name":"E"}')
+            await store.settle(claim, end, now=9, writes=writing("session", "e1", 0, JournalRecord("answer", "t")))
+            assert await code_of(store.settle(claim, Outcome("completed"), now=10)) == "attempt_lost"
+            found = await store.get_submission("s1")
+            assert found is not None
+            assert (found.state, found.outcome, found.error, found.settled_at) == ("settled", "failed", end.error, 9)
+            assert ids(await store.load_session("session")) == ["e1"]
+            assert [record.kind for record in await store.load_journal("s1")] == ["answer", "settled"]
+            receipt = await store.get_receipt("k")
+            assert receipt is not None
+            assert (receipt.submission_id, receipt.accepted_at, receipt.settled_at) == ("s1", 1, 9)
+
+    async def test_a_settlement_that_cannot_be_written_settles_nothing(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.admit(admission("s1"), now=1)
+            claim = await claim_one(store, "a1")
+            refused = store.settle(claim, Outcome("completed"), now=2, writes=writing("session", "e", 3))
+            assert await code_of(refused) == "session_conflict"
+            assert await code_of(store.settle(claim, Outcome("completed"), now=3)) == "done"
+
+    # ------------------------------------------------------------------------------------ leases and fencing
+
+    async def test_an_owner_that_renews_keeps_its_work(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.enlist("one", now=0, lease_until=LEASE)
+            await store.admit(admission("s1"), now=0)
+            claim = await claim_one(store, "a1")
+            assert await store.take_over("two", now=LEASE - 1) == 0
+            renewal = await store.renew("one", [claim], now=LEASE - 1, lease_until=2 * LEASE)
+            assert (renewal.lost, renewal.cancelled) == ((), ())
+            assert await store.take_over("two", now=2 * LEASE - 1) == 0
+            assert await code_of(store.checkpoint(claim, Writes())) == "done"
+
+    async def test_after_an_expired_lease_another_owner_goes_on_and_the_old_one_writes_nothing(
+        self, tmp_path: Path
+    ) -> None:
+        async with self.opened(tmp_path) as one, self.opened(tmp_path) as two:
+            await one.admit(admission("s1", timeout_ms=100_000), now=0)
+            old = await claim_one(one, "a1")
+            await one.checkpoint(old, writing("session", "e1", 0, JournalRecord("request", "t1")))
+            assert await two.take_over("two", now=LEASE) == 1
+            new = await claim_one(two, "b1", "two", now=LEASE)
+            assert (new.submission.interruptions, new.submission.deadline_at) == (1, 100_000)
+            late = JournalRecord("answer", "t1")
+            for refused in (
+                one.checkpoint(old, writing("session", "late", 1, late)),
+                one.settle(old, Outcome("completed"), now=LEASE, writes=writing("session", "late", 1, late)),
+                one.park(old, Wait("sleep", wake_at=1), now=LEASE, writes=writing("session", "late", 1, late)),
+                one.release(old, now=LEASE, writes=writing("session", "late", 1, late)),
+                one.restart(old, admission("r"), error="{}", now=LEASE, writes=writing("session", "late", 1, late)),
+            ):
+                assert await code_of(refused) == "attempt_lost"
+            assert (await one.renew("one", [old], now=LEASE, lease_until=2 * LEASE)).lost == ("s1",)
+            assert ids(await two.load_session("session")) == ["e1"]
+            assert [record.kind for record in await two.load_journal("s1")] == ["request"]
+            assert await one.get_submission("r") is None
+            await two.settle(new, Outcome("completed"), now=LEASE + 1)
+
+    async def test_a_takeover_frees_at_most_what_was_asked_and_goes_on_the_next_time(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            for n in range(5):
+                await store.admit(admission(f"s{n}", f"l{n}"), now=0)
+            await store.claim([claimant(f"a{n}") for n in range(5)], now=0)
+            freed = [await store.take_over("two", now=LEASE, limit=2) for _ in range(4)]
+            assert freed == [2, 2, 1, 0]
+            assert len(await store.claim([claimant(f"b{n}", "two") for n in range(9)], now=LEASE)) == 5
+
+    async def test_a_retired_owners_work_is_free_at_once_and_not_interrupted(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.enlist("one", now=0, lease_until=LEASE)
+            await store.admit(admission("s1", home="one"), now=0)
+            await store.admit(admission("s2", "other", home="one"), now=0)
+            old = await claim_one(store, "a1")
+            await store.retire("one", now=1)
+            assert await code_of(store.checkpoint(old, Writes())) == "attempt_lost"
+            new = await store.claim([claimant("b1", "two"), claimant("b2", "two")], now=2)
+            assert [(claim.id, claim.submission.interruptions) for claim in new] == [("s1", 0), ("s2", 0)]
+
+    async def test_a_released_submission_is_claimed_again_at_once_or_later(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.admit(admission("s1"), now=0)
+            await store.release(await claim_one(store, "a1"), now=1)
+            claim = await claim_one(store, "a2", now=2)
+            assert claim.submission.interruptions == 0
+            await store.release(claim, now=3, not_before=50, interrupted=True)
+            assert await store.claim([claimant("a3")], now=4) == []
+            assert await store.next_due("one") == 50
+            assert (await store.wake_due(now=49), await store.wake_due(now=50)) == (0, 1)
+            assert (await claim_one(store, "a4", now=51)).submission.interruptions == 1
+
+    # ------------------------------------------------------------------------------------- parking and waking
+
+    async def test_a_sleeping_submission_blocks_its_lane_and_wakes_in_time(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.admit(admission("s1"), now=0)
+            await store.admit(admission("s2"), now=0)
+            claim = await claim_one(store, "a1")
+            assert await store.park(claim, Wait("sleep", wake_at=1000), now=1, writes=writing("s", "e", 0))
+            assert ids(await store.load_session("s")) == ["e"]
+            found = await store.get_submission("s1")
+            assert found is not None
+            assert (found.state, found.park_reason, found.wake_at) == ("parked", "sleep", 1000)
+            assert await store.claim([claimant("a2")], now=2) == []
+            assert await store.next_due("one") == 1000
+            assert await store.wake_due(now=999) == 0
+            assert await store.wake_due(now=1000) == 1
+            assert await store.next_due("one") is None
+            assert (await claim_one(store, "a3", now=1001)).id == "s1"
+
+    async def test_a_message_wakes_what_waits_for_its_name_and_is_consumed_once(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.admit(admission("s1", address="first"), now=0)
+            claim = await claim_one(store, "a1")
+            await store.park(claim, Wait("event", names=("paid", "refused")), now=1)
+            assert await store.deliver("first", Message("m1", "other"), now=2)
+            assert await store.claim([claimant("a2")], now=2) == []
+            assert await store.deliver("first", Message("m2", "paid", '{"sum":3}'), now=3)
+            assert await store.deliver("first", Message("m2", "paid", '{"sum":4}'), now=3)
+            claim = await claim_one(store, "a3", now=4)
+            assert claim.submission.waiting_for == ()
+            assert await store.load_messages("first") == [Message("m1", "other"), Message("m2", "paid", '{"sum":3}')]
+            await store.checkpoint(claim, Writes(steps=(StepResult("wait", "3"),), consumed=("m2",)))
+            assert await store.load_messages("first") == [Message("m1", "other")]
+            assert await store.deliver("first", Message("m2", "paid"), now=5)
+            assert await store.load_messages("first") == [Message("m1", "other")]
+
+    async def test_a_message_that_came_before_the_wait_is_not_missed(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.admit(admission("s1"), now=0)
+            claim = await claim_one(store, "a1")
+            await store.deliver("s1", Message("m1", "paid"), now=1)
+            assert not await store.park(claim, Wait("event", names=("paid",)), now=2, writes=writing("s", "e", 0))
+            assert ids(await store.load_session("s")) == ["e"]
+            await store.checkpoint(claim, Writes(consumed=("m1",)))
+            assert await store.park(claim, Wait("event", names=("paid",)), now=3)
+
+    async def test_a_message_to_nobody_is_refused(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            assert not await store.deliver("nobody", Message("m", "x"), now=1)
+            await store.admit(admission("s1"), now=0)
+            await store.settle(await claim_one(store, "a1"), Outcome("completed"), now=1)
+            assert not await store.deliver("s1", Message("m", "x"), now=2)
+            assert await store.load_messages("s1") == []
+
+    async def test_a_parked_submission_survives_the_death_of_its_owner(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.admit(admission("s1", home="one"), now=0)
+            await store.park(await claim_one(store, "a1"), Wait("approval", names=("approve:c1",)), now=1)
+        async with self.opened(tmp_path) as store:
+            await store.take_over("two", now=LEASE)
+            assert await store.claim([claimant("b1", "two")], now=LEASE) == []
+            assert await store.deliver("s1", Message("m", "approve:c1"), now=LEASE)
+            claim = await claim_one(store, "b2", "two", now=LEASE)
+            assert claim.submission.interruptions == 0
+
+    # ------------------------------------------------------------------------------------------------ aborts
+
+    async def test_cancelling_what_never_began_settles_it_and_frees_the_lane(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            for n in range(3):
+                await store.admit(admission(f"s{n}"), now=0)
+            for n in (1, 0):
+                found = await store.cancel(f"s{n}", "not needed", now=5)
+                assert found is not None
+                assert (found.state, found.outcome, found.settled_at) == ("settled", "aborted", 5)
+            assert (await claim_one(store, "a1")).id == "s2"
+            assert await store.cancel("nobody", "x", now=6) is None
+
+    async def test_cancelling_a_running_submission_tells_its_holder(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.admit(admission("s1"), now=0)
+            claim = await claim_one(store, "a1")
+            found = await store.cancel("s1", "enough", now=1)
+            assert found is not None
+            assert (found.state, found.cancel_reason) == ("running", "enough")
+            assert (await store.renew("one", [claim], now=2, lease_until=LEASE)).cancelled == (("s1", "enough"),)
+            assert not await store.park(claim, Wait("sleep", wake_at=9), now=3)
+            await store.settle(claim, Outcome("aborted"), now=4)
+            again = await store.cancel("s1", "twice", now=5)
+            assert again is not None
+            assert (again.state, again.outcome, again.cancel_reason) == ("settled", "aborted", "enough")
+
+    async def test_cancelling_a_parked_submission_wakes_it_to_be_ended_in_good_order(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.admit(admission("s1"), now=0)
+            await store.park(await claim_one(store, "a1"), Wait("approval", names=("x",)), now=1)
+            await store.cancel("s1", "enough", now=2)
+            claim = await claim_one(store, "a2", now=3)
+            assert claim.submission.cancel_reason == "enough"
+
+    # ------------------------------------------------------------------------------------------ homes, waking
+
+    async def test_an_owner_claims_what_it_admitted_and_what_is_nobodys(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.enlist("one", now=0, lease_until=LEASE)
+            await store.enlist("two", now=0, lease_until=LEASE)
+            await store.admit(admission("s1", "l1", home="one"), now=0)
+            await store.admit(admission("s2", "l2"), now=0)
+            claims = await store.claim([claimant("a1"), claimant("a2")], now=1)
+            assert [claim.id for claim in claims] == ["s1", "s2"]
+
+    async def test_a_dead_owners_queue_is_taken_over(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.enlist("one", now=0, lease_until=LEASE)
+            for n in range(3):
+                await store.admit(admission(f"s{n}", home="one"), now=0)
+            while await store.take_over("two", now=LEASE):
+                pass
+            for n in range(3):
+                claim = await claim_one(store, f"b{n}", "two", now=LEASE)
+                assert claim.submission.interruptions == 0
+                await store.settle(claim, Outcome("completed"), now=LEASE)
+
+    async def test_next_due_names_the_lease_of_another_owner(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.enlist("one", now=0, lease_until=700)
+            await store.enlist("two", now=0, lease_until=500)
+            assert (await store.next_due("one"), await store.next_due("two")) == (500, 700)
+            await store.retire("two", now=1)
+            assert await store.next_due("one") is None
+
+    async def test_listeners_hear_of_work_and_of_aborts(self, tmp_path: Path) -> None:
+        heard: asyncio.Queue[Wake] = asyncio.Queue()
+        async with self.opened(tmp_path) as store:
+            await store.enlist("one", now=0, lease_until=LEASE)
+            stop = store.listen(heard.put_nowait)
+            await store.admit(admission("s1", home="one"), now=0)
+            assert (await heard.get()).kind == "work"
+            await claim_one(store, "a1")
+            await store.cancel("s1", "enough", now=1)
+            while (await heard.get()).kind != "cancel":
+                pass
+            stop()

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flue.durable.port import DurableStore
+from flue.stores import MemoryStore
+from flue.testing.work_contract import WorkContract
+
+
+class InMemory:
+    @pytest.fixture(autouse=True)
+    def _stores(self) -> None:
+        self._by_directory: dict[Path, MemoryStore] = {}
+
+    def make_store(self, directory: Path) -> DurableStore:
+        return self._by_directory.setdefault(directory, MemoryStore())
+
+
+class TestMemoryWork(InMemory, WorkContract):
+    pass
