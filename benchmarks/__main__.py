@@ -157,7 +157,8 @@ def table_row(case: Case, collected: dict[Task, Any]) -> Row:
     samples = collected[case.task]
     if "missing" in samples:
         return Row(case.section, case.label, missing=samples["missing"])
-    raw = collected.get(replace(case.task, contender="raw", variant=""))
+    same = (case.task.scenario, case.task.api, "raw")
+    raw = next((found for task, found in collected.items() if (task.scenario, task.api, task.contender) == same), None)
     return row(case, samples, raw if raw and "missing" not in raw else None)
 
 
