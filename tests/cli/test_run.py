@@ -290,3 +290,73 @@ def test_a_signal_decides_the_exit_code_and_nothing_is_printed(flue: Flue, write
     assert "not reached" not in done.err
     assert "Traceback" not in done.err
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+HELPER = """
+triggers = {"webhook": True}
+
+async def run(ctx):
+    harness = await ctx.init(model="ollama/test", role=ctx.payload.get("role"))
+    session = await harness.session()
+    reply = await session.prompt(ctx.payload["say"])
+    return {"id": ctx.id, "run": ctx.run_id, "said": reply.text, "known": len(session.history.transcript)}
+"""
+
+
+def test_a_function_agent_runs_for_an_instance_and_remembers_it(flue: Flue, write: Write, provider: Any) -> None:
+    write({"agents/helper.py": HELPER, "agents/other.py": HELPER, ".env": provider.env_file})
+    say = ("--payload", '{"say": "[[say Hi.]]"}')
+    done = flue("run", "helper", "--id", "ada", *say)
+    result = json.loads(done.out)
+    assert (result["id"], result["said"], result["known"]) == ("ada", "Hi.", 2)
+    assert result["run"].startswith("run_")
+    assert f"[flue] Running agent: helper/ada\n[flue] Run ID: {result['run']}\n" in done.err
+    again = json.loads(flue("run", "helper", "--id", "ada", *say).out)
+    assert again["known"] == 4
+    assert again["run"] != result["run"]
+    assert json.loads(flue("run", "helper", "--id", "bob", *say).out)["known"] == 2
+    assert json.loads(flue("run", "other", "--id", "ada", *say).out)["known"] == 2
+
+
+def test_a_function_agent_takes_a_role_of_the_project(flue: Flue, write: Write, provider: Any) -> None:
+    write({"agents/helper.py": HELPER, "roles/poet.md": "Write in verse.\n", ".env": provider.env_file})
+    payload = json.dumps({"say": "[[say Hi.]]", "role": "poet"})
+    assert flue("run", "helper", "--id", "ada", "--payload", payload).code == 0
+    assert "## Your role: poet\\n\\nWrite in verse." in provider.server.requests[-1].body.decode()
+    done = flue("run", "helper", "--id", "ada", "--payload", payload.replace("poet", "boss"))
+    assert done.err.splitlines()[-1].startswith(
+        '[flue] Agent error: [unknown_role] Role "boss" not registered. Available roles: poet.'
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["helper"], '"helper" is an agent, which runs for an instance. Name one: flue run helper --id <instance-id>.'),
+        (["chat", "--id", "ada"], "has no run of its own. Talk to it with `flue connect chat ada`."),
+        (["nope", "--id", "ada"], 'Unknown agent "nope". There are: chat, helper.'),
+        (["helper", "--id", " "], "A context's id must not be empty."),
+    ],
+)
+def test_what_cannot_run_for_an_instance_is_said(flue: Flue, write: Write, arguments: list[str], problem: str) -> None:
+    chat = "from flue import create_agent\nagent = create_agent(model='ollama/test')\n"
+    write({"agents/helper.py": HELPER, "agents/chat.py": chat})
+    done = flue("run", *arguments)
+    assert (done.code, done.out) == (1, "")
+    assert problem in done.err.splitlines()[-1]
+
+
+def test_observers_see_a_run_from_its_start_to_its_end(flue: Flue, write: Write) -> None:
+    source = """
+        from flue import observe
+        observe(lambda event, ctx: print(event.type, event.scope.run_id == ctx.id))
+        async def run(ctx):
+            ctx.log.info("at work")
+    """
+    write({"workflows/w.py": source})
+    done = flue("run", "w")
+    assert [line for line in done.err.splitlines() if line.endswith("True")] == [
+        "run_start True",
+        "log True",
+        "run_end True",
+    ]

@@ -179,7 +179,7 @@ def test_an_unknown_name_is_reported_with_tool_parameter_and_name() -> None:
     assert raised.value.code == "invalid_definition"
 
 
-@pytest.mark.parametrize("annotation", [Callable[[], int], Tool, "list[", "5 + "])
+@pytest.mark.parametrize("annotation", [Callable[[], int], Tool, "list[", "5 + ", object(), 5, "7"])
 def test_a_type_that_json_cannot_carry_is_reported_with_tool_and_parameter(annotation: Any) -> None:
     def function(ok: int, bad: int) -> None: ...
 

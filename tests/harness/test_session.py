@@ -331,7 +331,7 @@ async def test_init_twice_with_one_name_is_refused_and_a_failed_init_frees_the_n
             await s.context.init(create_agent(model="nobody/nothing"), name="second")
         await s.context.init(create_agent(model=s.model), name="second")
         with pytest.raises(DefinitionError, match="create_agent"):
-            await s.context.init("agent")  # type: ignore[arg-type]
+            await s.context.init("agent")  # type: ignore[call-overload]
 
 
 async def test_a_computed_agent_sees_id_env_and_payload() -> None:

@@ -130,10 +130,17 @@ class Signature:
         metadata: tuple[Any, ...] = ()
         if get_origin(annotation) is Annotated:
             plain, metadata = annotation.__origin__, annotation.__metadata__
-        if default is None and type(None) not in get_args(plain):
-            plain = Optional[plain]  # noqa: UP045 - `|` fails for forward references; models do send null for None.
         ours = Field(alias=name, description=self._documented.get(name))
-        return Annotated[(plain, ours, *metadata)], default
+        try:
+            if default is None and type(None) not in get_args(plain):
+                plain = Optional[plain]  # noqa: UP045 - `|` fails for forward references; models do send null for None.
+            return Annotated[(plain, ours, *metadata)], default
+        except (AttributeError, TypeError):
+            # What `typing` raises for values that are no types.
+            raise DefinitionError(
+                f'tool "{self.label}", parameter {name!r}: the annotation {plain!r} is no type.',
+                hint="Annotate it with a type, such as str or list[int].",
+            ) from None
 
 
 def _is_field_info(default: Any) -> bool:

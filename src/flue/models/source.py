@@ -27,6 +27,7 @@ from flue.registrations import current_registrations
 
 EXAMPLE = "anthropic/claude-sonnet-4-6"
 DEMO = "demo/librarian"
+GUIDE = "docs/guides/models.md names the providers that are known."
 BRIDGE = "pydantic-ai"
 # Providers whose protocols are not spoken here, and what pydantic-ai calls them.
 BRIDGED = {
@@ -184,9 +185,9 @@ def _unknown_provider(provider: str, model_id: str) -> ModelSetupError:
         bridged = f"{BRIDGE}/{BRIDGED[provider]}:{model_id}"
         hint = f"Its protocol is not built in; pydantic-ai's is: use {bridged!r} with the extra flue-agents[{BRIDGE}]."
     elif close:
-        hint = f"Did you mean {' or '.join(map(repr, close))}? Else call register_provider({provider!r}, ...)."
+        hint = f"Did you mean {' or '.join(map(repr, close))}? Else call register_provider({provider!r}, ...); {GUIDE}"
     else:
-        hint = f"Call register_provider({provider!r}, api=..., base_url=...) or use one of: {', '.join(names)}."
+        hint = f"For a server of your own call register_provider({provider!r}, api=..., base_url=...); {GUIDE}"
     return ModelSetupError(
         f"Unknown model specifier {specifier!r}: there is no provider {provider!r}.",
         code="unknown_provider",
