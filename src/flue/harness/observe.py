@@ -70,7 +70,7 @@ class Subscription:
         if self.ended:
             return
         returned = self._subscriber(event if self._reads_only else own_copy(event), context)
-        if inspect.isawaitable(returned):
+        if returned is not None and inspect.isawaitable(returned):
             self._run(returned)
 
     async def settle(self) -> None:

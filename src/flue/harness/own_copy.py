@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from flue.definitions.tool import ToolResult
-from flue.events import ErrorInfo, Event, Scope
+from flue.events import ErrorInfo, Event, MessageUpdate, Scope
 from flue.harness.responses import ModelRef, PromptResponse, ResultResponse
 from flue.messages import (
     AssistantMessage,
@@ -43,6 +43,10 @@ _UNCHANGING = frozenset(
 
 def own_copy(event: Event) -> Event:
     """Return the event with copies of everything in it that can be changed; the event itself when there is nothing."""
+    if type(event) is MessageUpdate:
+        # One for every piece of text, by the thousand: spelled out, it costs much less than the general way.
+        delta, partial = _own_delta(event.delta), _calls_for_own(event.partial)
+        return MessageUpdate(event.scope, event.index, event.at_ms, delta, partial)
     changed: dict[str, Any] = {}
     kind: Any = type(event)
     for name in _fields_to_copy(kind):
@@ -80,7 +84,7 @@ def _own(value: Any) -> Any:
         case ResultResponse():
             return replace(value, data=_deep(value.data), json=_deep(value.json))
         case Delta():
-            return replace(value, content=_own(value.content))
+            return _own_delta(value)
         case Transcript():
             return _OwnTranscript(value)
         case ToolSpecs():
@@ -88,6 +92,10 @@ def _own(value: Any) -> Any:
         case _ if callable(value):
             return _calls_for_own(value)
     return _deep(value)
+
+
+def _own_delta(delta: Delta) -> Delta:
+    return Delta(delta.type, delta.index, delta.delta, _own(delta.content))
 
 
 def _deep(value: Any) -> Any:
