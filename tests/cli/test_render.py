@@ -8,9 +8,14 @@ import pytest
 from flue.cli.render import Renderer
 from flue.definitions.tool import ToolResult
 from flue.events import (
+    ApprovalEnd,
+    ApprovalRequest,
+    Compaction,
+    CompactionStart,
     Event,
     Idle,
     Log,
+    MessageEnd,
     Scope,
     TaskEnd,
     TaskStart,
@@ -60,10 +65,42 @@ def test_other_events_begin_a_line_of_their_own() -> None:
     assert text == "  Looking\n[flue] tool:start  bash  $ ls -l\n"
 
 
-def test_two_sessions_that_stream_at_once_do_not_share_a_line() -> None:
-    one, two = Scope(session="one"), Scope(session="two")
-    events = [make(TextDelta, text, scope=scope) for text, scope in (("a", one), ("b", two), ("c", two), ("d", one))]
-    assert shown(*events) == "  a\n  bc\n  d\n"
+ONE, TWO = Scope(session="one"), Scope(session="two")
+
+
+def streamed(*pieces: tuple[Scope, str]) -> list[Event]:
+    return [make(TextDelta, text, scope=scope) for scope, text in pieces]
+
+
+def test_two_sessions_that_stream_at_once_are_not_mixed_within_a_line() -> None:
+    events = streamed((ONE, "a "), (TWO, "c "), (ONE, "b\n"), (TWO, "d"), (ONE, "e"), (TWO, "\n"), (ONE, "f"))
+    assert shown(*events) == "  a b\n  c d\n  ef\n"
+
+
+def test_the_first_to_write_has_the_line_and_is_seen_at_once() -> None:
+    stream = io.StringIO()
+    renderer = Renderer(stream)
+    for event in streamed((ONE, "a "), (TWO, "c\nd "), (ONE, "b")):
+        renderer(event)
+    assert stream.getvalue() == "  a b"
+    renderer(make(MessageEnd, None, scope=ONE))
+    assert stream.getvalue() == "  a b\n  c\n"
+    renderer(make(TextDelta, "e", scope=TWO))
+    assert stream.getvalue() == "  a b\n  c\n  d e"
+
+
+def test_a_line_of_an_event_comes_after_what_its_session_wrote_and_breaks_the_line_of_another() -> None:
+    events = [*streamed((ONE, "a "), (TWO, "c")), make(ToolStart, "read", "call", {"path": "x"}, scope=TWO)]
+    assert shown(*events, *streamed((ONE, "b"))) == "  a \n  c\n[flue] tool:start  read  x\n  b\n"
+
+
+def test_what_waits_when_all_is_over_is_written() -> None:
+    assert shown(*streamed((ONE, "a"), (TWO, "b\nc"))) == "  a\n  b\n  c\n"
+
+
+def test_a_session_that_stops_thinking_begins_a_new_line() -> None:
+    events = [make(ThinkingDelta, "hm"), make(TextDelta, "yes")]
+    assert shown(*events) == "  hm\n  yes\n"
 
 
 def test_thinking_is_marked_and_dimmed_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,6 +148,11 @@ def test_a_long_command_is_cut_to_120_characters() -> None:
         (make(TaskStart, "find\nit", agent="scout"), "task:start  scout  find it"),
         (make(TaskEnd, False, 3, agent="scout"), "task:done   scout"),
         (make(TaskEnd, True, 3), "task:error  task"),
+        (make(CompactionStart, "threshold", 1234), "compaction:start  reason=threshold tokens=1234"),
+        (make(Compaction, 40, 7, 1200), "compaction:done   messages: 40 → 7"),
+        (make(ApprovalRequest, "bash", "call_1", {"command": "rm x"}), "approval:wait  bash  $ rm x  id=call_1"),
+        (make(ApprovalEnd, "bash", "call_1", True), "approval:yes   bash"),
+        (make(ApprovalEnd, "bash", "call_1", False, "too\nrisky"), "approval:no    bash  too risky"),
     ],
 )
 def test_an_event_is_one_line(event: Event, line: str) -> None:
