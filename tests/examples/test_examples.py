@@ -52,11 +52,13 @@ def run(checkout: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     return run_workflow
 
 
-async def start(*command: str, stdin: str = "", env: dict[str, str] | None = None) -> tuple[int | None, str, str]:
+async def start(
+    *command: str, stdin: str = "", env: dict[str, str] | None = None, cwd: Path | None = None
+) -> tuple[int | None, str, str]:
     """Run a command in a process and return its status, stdout and stderr."""
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
-        *command, stdin=pipe, stdout=pipe, stderr=pipe, env={**os.environ, **(env or {})}
+        *command, stdin=pipe, stdout=pipe, stderr=pipe, env={**os.environ, **(env or {})}, cwd=cwd
     )
     out, err = await process.communicate(stdin.encode())
     return process.returncode, out.decode(), err.decode()
@@ -155,6 +157,35 @@ async def test_demo_answers_its_own_question_on_stdout_and_shows_its_work_on_std
     assert "→ read docs/guides/sessions.md" in err
 
 
+async def test_observability_counts_events_and_writes_them_as_json_lines(checkout: Path) -> None:
+    root = str(checkout / "examples" / "observability")
+    payload = json.dumps({"question": "When is the library open?"})
+    status, out, err = await start(*FLUE, "run", "watched", "--root", root, "--payload", payload)
+    assert status == 0, err
+    result = json.loads(out)
+    assert "from 9 to 18" in result["answer"]
+    assert result["tool_calls"]["grep"] >= 1
+    assert result["tokens"]["output"] > 0
+    lines = [json.loads(line) for line in err.splitlines() if line.startswith("{")]
+    assert {"operation", "turn", "tool_call"} <= {line["type"] for line in lines}
+    assert "weekdays" not in json.dumps(lines)
+
+
+async def test_observability_prints_the_spans_of_a_prompt(checkout: Path) -> None:
+    status, out, err = await start(sys.executable, str(checkout / "examples" / "observability" / "trace.py"))
+    assert status == 0, err
+    *inner, last = out.splitlines()
+    assert last.startswith("invoke_agent")
+    assert "execute_tool grep" in inner
+
+
+async def test_a_script_without_await_remembers(checkout: Path, tmp_path: Path) -> None:
+    ask = str(checkout / "examples" / "sync-script" / "ask.py")
+    status, out, err = await start(sys.executable, ask, cwd=tmp_path)
+    assert (status, err) == (0, "")
+    assert "My name is Alice" in out.splitlines()[-1]
+
+
 async def test_demo_uses_a_server_of_ones_own_by_its_base_url(checkout: Path) -> None:
     given = {"answer": "Write a function.", "source": "docs/x.md", "quote": "A function.", "confidence": "high"}
     script = [reply(calls=[call("grep", {"pattern": "tool"})]), reply(calls=[call("finish", given)])]
@@ -204,5 +235,5 @@ def test_the_table_of_examples_has_the_commands_that_the_modules_show() -> None:
         for path in (ROOT / "examples").glob("*/*/*.py")
         for line in path.read_text(encoding="utf-8").splitlines()[:1]
     ]
-    assert len(shown) == 8
+    assert len(shown) == 9
     assert [line for line in shown if line.partition(" --payload")[0] not in table] == []
