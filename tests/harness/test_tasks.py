@@ -9,6 +9,7 @@ import pytest
 from flue import (
     BudgetExceededError,
     DefinitionError,
+    DurabilityError,
     SessionError,
     UsageError,
     define_agent_profile,
@@ -134,6 +135,18 @@ async def test_a_named_task_is_continued_in_another_process_with_its_agent_and_d
         assert "Triage." in request.system
         assert "Working directory: /workspace/issues" in request.system
         assert len(s.session.history.metadata["taskSessions"]) == 1
+
+
+async def test_a_named_task_that_another_process_went_on_with_is_read_anew() -> None:
+    store = MemoryStore()
+    async with scene("One.", "Lost.", "Four.", store=store) as s:
+        await s.session.task("1", name="triage")
+        async with scene("Two.", store=store) as other:
+            await other.session.task("2", name="triage")
+        with pytest.raises(DurabilityError):
+            await s.session.task("3", name="triage")
+        await s.session.task("4", name="triage")
+        assert asked(s.model.requests[2]) == ["1", "One.", "2", "Two.", "4"]
 
 
 async def test_a_task_can_be_continued_by_the_id_it_was_given() -> None:

@@ -32,7 +32,7 @@ _inside: ContextVar[tuple[_Running, ...]] = ContextVar("flue_operations", defaul
 
 
 class Operations:
-    """Runs the operations of one session. `scope` is what its events carry."""
+    """Runs the operations of one session. `scope` is what the events of the next one carry."""
 
     def __init__(
         self, *, session: str, history: History, meter: Meter, runtime: Runtime, emitter: Emitter, scope: Scope
@@ -42,7 +42,7 @@ class Operations:
         self._meter = meter
         self._runtime = runtime
         self._emitter = emitter
-        self._scope = scope
+        self.scope = scope
         self._lock = asyncio.Lock()
         self._calls: set[CallHandle[Any]] = set()
         self._deleted = False
@@ -98,7 +98,7 @@ class Operations:
             self._check_open()
             running = _Running(self)
             _inside.set((*_inside.get(), running))
-            scope = replace(self._scope, operation_id=f"op_{self._runtime.ids.ulid()}")
+            scope = replace(self.scope, operation_id=f"op_{self._runtime.ids.ulid()}")
             with self._history.tally() as tally:
                 started = self._runtime.clock.monotonic()
                 self._emitter.emit(scope, OperationStart, kind)

@@ -73,19 +73,18 @@ class Session:
         self.history = history
         self.depth = depth
         self.role = role
-        self.scope: Scope = replace(scope or harness.scope, session=name)
         self.named_tasks: dict[str, NamedTask] = {}
         self._loop: TurnLoop | None = None
         self._loop_call: CallHandle[Any] | None = None
         self.meter = Meter("session")
         self.meter.restore(history.metadata.get("spent", {}))
-        self._operations = Operations(
+        self.operations = Operations(
             session=name,
             history=history,
             meter=self.meter,
             runtime=harness.runtime,
             emitter=harness.emitter,
-            scope=self.scope,
+            scope=replace(scope or harness.scope, session=name),
         )
         self.approvals = Approvals(history, harness.runtime.clock)
         self.date_note = DateNote(history, setup.date)
@@ -183,7 +182,7 @@ class Session:
         check_skill_arguments(skill, args)
         options = call_options(self, model, thinking_level, role, tools, images, budget)
         wanted = None if result is None else ResultType(result)
-        return self._operations.start(
+        return self.operations.start(
             "skill",
             lambda scope: run_skill(self, scope, skill, args, wanted=wanted, options=options),
             timeout=timeout,
@@ -215,7 +214,7 @@ class Session:
         that wait for approval go on waiting, or run if they were approved meanwhile. Options and errors are those of
         `prompt`. Raises `SessionError` (code `nothing_to_resume`) when the last answer is complete.
         """
-        if not self._operations.busy and self._is_complete():
+        if not self.operations.busy and self._is_complete():
             raise nothing_to_resume(self)
         options = call_options(self, model, thinking_level, role, tools, images, budget)
         wanted = None if result is None else ResultType(result)
@@ -246,7 +245,7 @@ class Session:
             meters = Meters.of((self.meter, self.harness.meter))
             return await make_compactor(self, scope, model, meters).compact("manual", instructions)
 
-        return self._operations.start("compact", body, timeout=timeout, busy=busy)
+        return self.operations.start("compact", body, timeout=timeout, busy=busy)
 
     async def approve(self, tool_call_id: str) -> Approval:
         """Let a tool call run that waits for approval. Durable when this returns; raises `SessionError`."""
@@ -286,7 +285,7 @@ class Session:
                 record_in=self.history,
             )
 
-        return self._operations.start("shell", body, busy=busy)
+        return self.operations.start("shell", body, busy=busy)
 
     @overload
     def task(self, text: str, **options: Unpack[TaskKeywords]) -> CallHandle[PromptResponse]: ...
@@ -325,7 +324,7 @@ class Session:
         options = call_options(self, model, thinking_level, role, tools, images, budget)
         wanted = None if result is None else ResultType(result)
         work = Work(text=text, agent=agent, cwd=cwd, name=name)
-        return self._operations.start(
+        return self.operations.start(
             "task", lambda scope: run_task(self, scope, work, wanted, options), timeout=timeout, busy=busy
         )
 
@@ -346,7 +345,7 @@ class Session:
         busy: Busy = "queue",
     ) -> CallHandle[PromptResponse | ResultResponse[Any]]:
         """Start a prompt whose arguments are checked; `source` says who asks."""
-        return self._operations.start(
+        return self.operations.start(
             "prompt",
             lambda scope: run_prompt(self, scope, text, wanted=wanted, options=options, source=source),
             timeout=timeout,
@@ -363,13 +362,13 @@ class Session:
         """Abort what is running and wait until the conversation is in order."""
         if self._loop is not None:
             self._loop.parked = True
-        await self._operations.close(deleted=deleted)
+        await self.operations.close(deleted=deleted)
 
     @contextmanager
     def running(self, loop: TurnLoop) -> Iterator[None]:
         """Make `loop` the one that `steer` talks to; what comes too late for it starts a prompt of its own."""
         self._loop = loop
-        self._loop_call = self._operations.current
+        self._loop_call = self.operations.current
         try:
             yield
         finally:

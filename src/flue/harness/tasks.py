@@ -103,7 +103,7 @@ async def _prompt(  # noqa: PLR0917 - one of each
     clock, emitter = parent.harness.runtime.clock, parent.harness.emitter
     agent = child.history.metadata["agent"]
     task_scope = replace(scope, task_id=task_id, parent_session=parent.name)
-    child.scope = replace(child.scope, task_id=task_id)
+    child.operations.scope = replace(child.operations.scope, task_id=task_id)
     started = clock.monotonic()
     emitter.emit(task_scope, TaskStart, work.text, agent, work.cwd)
     reply: PromptResponse | ResultResponse[Any] | None = None
@@ -147,8 +147,10 @@ async def _open_new(parent: Session, work: Work, task_id: str) -> Session:
     history.set_metadata(
         parentSession=parent.name, taskId=task_id, cwd=env.cwd, agent=work.agent, depth=parent.depth + 1
     )
+    # A named child is known already when its first task ended before anything of it was stored.
+    known = [task for task in parent.history.metadata.get("taskSessions", []) if task["session"] != name]
     task = {"session": name, "taskId": task_id, "storageKey": history.key}
-    parent.history.set_metadata(taskSessions=[*parent.history.metadata.get("taskSessions", []), task])
+    parent.history.set_metadata(taskSessions=[*known, task])
     parent.history.write()
     return await _open_child(parent, name, history, env)
 
@@ -156,6 +158,8 @@ async def _open_new(parent: Session, work: Work, task_id: str) -> Session:
 async def _open_named(parent: Session, child: Session | None, work: Work, task_id: str) -> Session:
     """Return the child of that name: the one that is open, else the stored one, else a new one."""
     runtime, name = parent.harness.runtime, _session_name(parent, work.name or task_id)
+    if child is not None and child.history.stale:
+        child = None  # another process has gone on with it
     if child is None:
         key = parent.harness.session_key(name)
         history = await History.load(key, runtime.store, runtime.clock, runtime.ids)
