@@ -183,7 +183,7 @@ async def test_a_script_without_await_remembers(checkout: Path, tmp_path: Path) 
     ask = str(checkout / "examples" / "sync-script" / "ask.py")
     status, out, err = await start(sys.executable, ask, cwd=tmp_path)
     assert (status, err) == (0, "")
-    assert "My name is Alice" in out.splitlines()[-1]
+    assert "you said: “My name is Alice.”" in out
 
 
 async def test_demo_uses_a_server_of_ones_own_by_its_base_url(checkout: Path) -> None:
