@@ -42,8 +42,9 @@ def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(checkout: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     """Return a function that runs `flue run <workflow>` in an example and gives back its result."""
 
-    def run_workflow(example: str, workflow: str, **payload: Any) -> Any:
-        arguments = ["run", workflow, "--root", str(checkout / "examples" / example), "--payload", json.dumps(payload)]
+    def run_workflow(example: str, workflow: str, *options: str, **payload: Any) -> Any:
+        root = str(checkout / "examples" / example)
+        arguments = ["run", workflow, "--root", root, *options, "--payload", json.dumps(payload)]
         status = main(arguments)
         printed = capsys.readouterr()
         assert status == 0, printed.err
@@ -98,6 +99,12 @@ def test_support_articles_finds_the_article(run: Run) -> None:
 def test_the_mcp_example_asks_a_server_that_it_starts(run: Run) -> None:
     answer = run("mcp", "orders", question="What is the order status of A-1042?")["answer"]
     assert answer.startswith("Order A-1042: shipped on Tuesday.")
+
+
+def test_the_webhook_agent_answers_for_an_instance(run: Run) -> None:
+    answer = run("webhook-agent", "knowledge", "--id", "acme", message="I forgot my password")
+    assert answer["response"].startswith("From articles/reset-password.md")
+    assert answer["run"].startswith("run_")
 
 
 async def test_assistant_calls_its_tools_and_remembers_at_the_second_connect(checkout: Path) -> None:
@@ -235,5 +242,5 @@ def test_the_table_of_examples_has_the_commands_that_the_modules_show() -> None:
         for path in (ROOT / "examples").glob("*/*/*.py")
         for line in path.read_text(encoding="utf-8").splitlines()[:1]
     ]
-    assert len(shown) == 9
+    assert len(shown) == 10
     assert [line for line in shown if line.partition(" --payload")[0] not in table] == []
