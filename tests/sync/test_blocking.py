@@ -29,6 +29,7 @@ from flue import (
     tool,
 )
 from flue.errors import FlueError, UsageError
+from flue.events import Event
 from flue.ports import ExecResult
 from flue.testing import ScriptedModel, call, hang
 from tests.harness.scene import assert_sound
@@ -151,21 +152,24 @@ def test_another_thread_aborts_a_call_with_a_reason(context: SyncContext) -> Non
     assert session.prompt("y").text == "again"
 
 
-def test_another_thread_aborts_a_command_of_the_harness(context: SyncContext) -> None:
-    harness = context.init(create_agent(model=False))
+def test_another_thread_aborts_a_command_of_the_harness() -> None:
     started = threading.Event()
+
+    def note(event: Event) -> None:
+        if event.type == "tool_start":
+            started.set()
 
     def abort() -> None:
         assert started.wait(WAIT)
         harness.abort("enough")
 
-    thread = threading.Thread(target=abort)
-    thread.start()
-    with pytest.raises(AbortError):
-        # The thread is let go when the loop has taken the command, which it does before it looks at the abort.
-        started.set()
-        harness.shell("sleep 3600")
-    thread.join()
+    with open_context_sync(on_event=note) as context:
+        harness = context.init(create_agent(model=False))
+        thread = threading.Thread(target=abort)
+        thread.start()
+        with pytest.raises(AbortError):
+            harness.shell("sleep 3600")
+        thread.join()
 
 
 def test_aborting_what_is_not_running_does_nothing(context: SyncContext) -> None:
@@ -202,15 +206,11 @@ def test_steering_from_another_thread_returns_the_answer_of_the_prompt_it_joined
 
     session = opened(context, call("wait"), "with both", tools=[wait])
 
-    @tool
-    def free() -> None:
-        """Let the tool go on."""
-
     with ThreadPoolExecutor(2) as pool:
         reply = pool.submit(session.prompt, "one")
         assert begun.wait(WAIT)
         other = pool.submit(session.steer, "two")
-        # Approvals are looked up on the loop: when this returns, the message has been handed over, too.
+        # Until the message has arrived, the tool must not end.
         while not session._session._loop or not session._session._loop.steering:
             _ = session.approvals.pending
         session._portal.call(lambda: _set(steered))
