@@ -7,7 +7,7 @@ projects in one process do not see each other. Outside any project they belong t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,4 +52,7 @@ def using_registrations(registrations: Registrations) -> Iterator[Registrations]
     try:
         yield registrations
     finally:
-        _current.reset(token)
+        # A block that is left in another context than it was entered in (a fixture's two halves, say) has nothing to
+        # put back there.
+        with suppress(ValueError):
+            _current.reset(token)

@@ -98,6 +98,14 @@ def test_modules_with_unusable_names_stop_it_before_anything_is_written(flue: Fl
     assert not (root / "flue.toml").exists()
 
 
+def test_a_file_that_cannot_be_written_is_named(flue: Flue, write: Write) -> None:
+    root = write({"place/.flue": "a file where a folder must be"})
+    done = flue("init", "--root", "place")
+    assert (done.code, done.out) == (1, "")
+    assert f"{root / 'place/.flue/workflows/hello.py'} cannot be written: " in done.err
+    assert "[cannot_write]" in done.err
+
+
 def test_a_root_that_is_a_file_is_refused(flue: Flue, write: Write) -> None:
     write({"file": ""})
     done = flue("init", "--root", "file")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -37,6 +38,20 @@ def test_every_command_has_its_own_help(flue: Flue, name: str) -> None:
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith(f"usage: flue {name}")
     assert "--debug" in done.out
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_closed_standard_stream_is_no_error(spawn: Callable[..., Any], write: Any, number: int) -> None:
+    agent = 'from flue import create_agent\nagent = create_agent(model="demo/librarian")\n'
+    write({"workflows/hello.py": "async def run(ctx): return 'hello'\n", "agents/support.py": agent})
+    for command in (["run", "hello"], ["connect", "support", "x"]):
+        child = spawn(*command, preexec_fn=lambda: os.close(number))
+        child.process.stdin.close()
+        child.process.stdin = None
+        done = child.finish()
+        assert done.code == 0
+        assert "Traceback" not in done.err
+        assert done.out == ('"hello"\n' if command[0] == "run" and number != 1 else "")
 
 
 def test_an_unknown_command_lists_the_available_ones(flue: Flue) -> None:

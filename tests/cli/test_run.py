@@ -201,6 +201,38 @@ def test_a_failing_workflow_is_one_line_without_traceback(flue: Flue, write: Wri
     assert "Done." not in done.err
 
 
+def test_a_group_of_errors_is_placed_after_a_task_group_failed(flue: Flue, write: Write) -> None:
+    write(
+        {
+            "workflows/group.py": """
+                import asyncio
+
+                async def fail():
+                    raise ValueError("no")
+
+                async def run(ctx):
+                    async with asyncio.TaskGroup() as group:
+                        group.create_task(fail())
+                        group.create_task(fail())
+                """
+        }
+    )
+    done = flue("run", "group")
+    assert (done.code, done.out) == (1, "")
+    assert "[flue] Workflow error: [ExceptionGroup] unhandled errors in a TaskGroup" in done.err
+    assert "(workflows/group.py:" in done.err
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("status", ["0", "3", "'gone'"])
+def test_a_workflow_that_ends_the_process_has_failed(flue: Flue, write: Write, status: str) -> None:
+    write({"workflows/leave.py": f"import sys\nasync def run(ctx):\n    sys.exit({status})\n"})
+    done = flue("run", "leave")
+    assert (done.code, done.out) == (1, "")
+    assert f"[flue] Workflow error: [SystemExit] sys.exit({status}) was called" in done.err
+    assert "(workflows/leave.py:3)" in done.err
+
+
 def test_debug_shows_the_traceback(flue: Flue, write: Write) -> None:
     write({"workflows/w.py": "async def run(ctx):\n    raise ValueError('no luck')\n", "agents/a.py": ""})
     assert 'agents/a.py", line' not in flue("run", "w", "--debug").err

@@ -13,6 +13,8 @@ from flue import (
     AbortError,
     BudgetExceededError,
     DefinitionError,
+    OperationError,
+    ProviderError,
     SessionError,
     UsageError,
     create_agent,
@@ -360,6 +362,45 @@ async def test_a_typed_call_is_resumed_with_its_type() -> None:
         with pytest.raises(BudgetExceededError):
             await s.session.prompt("Count.", result=int, budget={"turns": 1})
         assert (await s.session.resume(result=int)).data == 3
+
+
+async def test_a_message_that_steers_a_failing_prompt_starts_one_of_its_own() -> None:
+    async def fail(_request: object) -> str:
+        s.session.steer("One more thing.")
+        raise ProviderError("no", retryable=False)
+
+    async with scene(fail, "Sure.") as s:
+        with pytest.raises(OperationError, match="prompt failed: no"):
+            await s.session.prompt("Go.")
+        await until(lambda: s.types().count("operation") == 2)
+        assert [entry.to_json().get("source") for entry in s.session.history.path] == ["prompt", None, "steer", None]
+
+
+async def test_a_message_that_steers_an_aborted_prompt_waits_for_the_next_one() -> None:
+    async with scene(hang(), "Sure.") as s:
+        handle = s.session.prompt("Go.")
+        await until(lambda: s.model.requests)
+        s.session.steer("One more thing.")
+        handle.abort()
+        with pytest.raises(AbortError):
+            await handle
+        await s.session.prompt("And?")
+        sources = [entry.to_json().get("source") for entry in s.session.history.path]
+        assert sources == ["prompt", None, "steer", "prompt", None]
+
+
+async def test_closing_ends_a_prompt_that_a_late_message_started() -> None:
+    async def fail(_request: object) -> str:
+        s.session.steer("One more thing.")
+        raise ProviderError("no", retryable=False)
+
+    async with scene(fail, hang()) as s:
+        with pytest.raises(OperationError):
+            await s.session.prompt("Go.")
+        await until(lambda: len(s.model.requests) == 2)
+    assert s.types().count("operation") == 2
+    assert s.types()[-1] == "idle"
+    assert_sound(s.messages)
 
 
 async def test_steering_needs_text() -> None:

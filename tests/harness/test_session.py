@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
-from typing import ClassVar
+import re
+import sys
+from typing import Any, ClassVar
 
 import pytest
 
 from flue import (
+    AbortError,
     DefinitionError,
     DurabilityError,
     ModelSetupError,
     OperationError,
+    OperationTimeoutError,
     SessionError,
     UsageError,
     create_agent,
+    open_context,
     tool,
 )
 from flue.messages import ImageContent, TextContent, ToolResultMessage, UserMessage
@@ -126,6 +132,85 @@ async def test_after_a_conflict_the_session_is_read_anew_and_stays_readable() ->
         await again.prompt("3")
     async with scene(store=store) as later:
         assert texts(later) == ["1", "a", "3", "e"]
+
+
+async def fails() -> None:
+    """Raise."""
+    raise ValueError("inside")
+
+
+async def leave_a_count_behind() -> None:
+    """Up to Python 3.12 a TaskGroup that fails leaves its task counted as cancelled."""
+    with contextlib.suppress(ExceptionGroup):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fails())
+
+
+async def test_an_aborted_call_raises_its_own_error_after_a_task_group_failed_in_the_awaiter() -> None:
+    async with scene(hang(), hang()) as s:
+        await leave_a_count_behind()
+        with pytest.raises(OperationTimeoutError):
+            await s.session.prompt("a", timeout=1)
+        handle = s.session.prompt("b")
+        asyncio.get_running_loop().call_soon(handle.abort, "enough")
+        with pytest.raises(AbortError, match="enough"):
+            await handle
+
+
+async def test_a_tool_whose_task_group_failed_does_not_make_later_ones_look_aborted() -> None:
+    @tool
+    async def grouped() -> str:
+        """Fail in a group."""
+        await leave_a_count_behind()
+        return "done"
+
+    @tool
+    async def gives_up() -> str:
+        """Cancel itself."""
+        raise asyncio.CancelledError
+
+    async with scene(call("grouped"), call("gives_up"), "Fine.", tools=[grouped, gives_up]) as s:
+        assert (await s.session.prompt("a")).text == "Fine."
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_a_tool_that_ends_the_process_only_ends_its_call(others: int) -> None:
+    @tool
+    def leave() -> str:
+        """Leave."""
+        sys.exit(3)
+
+    calls = [call("leave")] * (others + 1)
+    async with scene(calls, "Fine.", tools=[leave]) as s:
+        assert (await s.session.prompt("a")).text == "Fine."
+        assert_sound(s.messages)
+        assert "ended with exit status 3" in texts(s)[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": 5}, "call: model must be text"),
+        ({"thinking_level": "extreme"}, "call: thinking_level must be one of"),
+        ({"tools": [fails]}, "'fails' is a plain function. Decorate it with @tool"),
+        ({"tools": 5}, "call: tools must be a list"),
+        ({"images": ["cat.png"]}, "images takes ImageContent objects, got str"),
+        ({"timeout": "5"}, "timeout must be a positive number of seconds, got '5'"),
+        ({"busy": "wait"}, 'busy must be "queue" or "reject", got'),
+    ],
+)
+async def test_wrong_options_of_a_call_are_named_at_the_call(options: dict[str, Any], message: str) -> None:
+    async with scene() as s:
+        with pytest.raises((DefinitionError, UsageError), match=re.escape(message)):
+            s.session.prompt("a", **options)
+        assert not s.messages
+
+
+async def test_a_context_can_be_left_in_another_task_than_it_was_entered_in() -> None:
+    block = open_context(models=None, env={})
+    context = await asyncio.create_task(block.__aenter__())
+    assert context.id
+    await asyncio.create_task(block.__aexit__(None, None, None))
 
 
 async def test_a_turn_beside_another_process_s_turn_leaves_nothing_in_the_conversation() -> None:

@@ -142,6 +142,22 @@ def test_a_server_elsewhere_is_named_by_the_environment(models: Models) -> None:
     assert model.compat.finish_reason_optional
 
 
+@pytest.mark.parametrize(
+    ("specifier", "variable"),
+    [("anthropic/claude-sonnet-4-6", "ANTHROPIC_BASE_URL"), ("openai/gpt-4.1", "OPENAI_BASE_URL")],
+)
+def test_the_makers_own_variables_send_their_models_elsewhere(models: Models, specifier: str, variable: str) -> None:
+    keys = {"ANTHROPIC_API_KEY": "k", "OPENAI_API_KEY": "k"}
+    moved = wired(models.resolve(specifier, {**keys, variable: "https://gateway.example"}))
+    assert moved.base_url == "https://gateway.example"
+    assert wired(models.resolve(specifier, {**keys, variable: " "})).base_url.startswith("https://api.")
+
+
+def test_a_model_without_its_provider_is_guessed_to_be_its_makers(models: Models) -> None:
+    with pytest.raises(ModelSetupError, match="Did you mean 'openai/gpt-4o' or"):
+        models.resolve("gpt-4o", {})
+
+
 # ------------------------------------------------------------------------------------------------------ keys
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,6 +53,22 @@ def test_a_named_file_replaces_dot_env(write: Write) -> None:
 
 def test_without_dot_env_there_are_no_values(tmp_path: Path) -> None:
     assert load_env(tmp_path) == EnvFile(None, {})
+
+
+def test_a_named_file_may_be_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "secrets"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=("KEY=value\n",))
+    writer.start()
+    assert load_env(tmp_path, pipe).values == {"KEY": "value"}
+    writer.join()
+
+
+def test_a_directory_is_no_environment_file(tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()
+    assert load_env(tmp_path).path is None
+    with pytest.raises(ConfigError, match="is a directory"):
+        load_env(tmp_path, tmp_path / ".env")
 
 
 def test_a_named_file_that_is_missing_is_an_error(tmp_path: Path) -> None:

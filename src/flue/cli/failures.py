@@ -33,6 +33,8 @@ def report_run(error: BaseException, project: Project, *, what: str = "workflow"
     error = single_cause(error)
     kind = error.code if isinstance(error, FlueError) else type(error).__name__
     text = " ".join(str(error).split()) or "no message"
+    if isinstance(error, SystemExit):
+        text = f"sys.exit({error.code!r}) was called; return a result or raise an error instead."
     place = place_of(error, project.source_root, project.root)
     where = f" ({place})" if place else ""
     more = "" if debug or isinstance(error, FlueError) else " Run it again with --debug for the traceback."

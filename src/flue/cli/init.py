@@ -76,8 +76,15 @@ def execute(args: argparse.Namespace) -> int:
         written[root / ".flue/workflows/hello.py"] = _WORKFLOW
         written[root / ".flue/agents/assistant.py"] = _AGENT
     for path, text in written.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(
+                f"{path} cannot be written: {error.strerror}.",
+                code="cannot_write",
+                hint="Make the directory writable, or choose another with --root.",
+            ) from error
         print(f"[flue] Wrote {path.relative_to(root)}", file=sys.stderr)
     enter = "" if root == Path.cwd() else f"cd {shlex.quote(str(root))} && "
     print(f"[flue] Next: {enter}{_next_step(layout)}", file=sys.stderr)

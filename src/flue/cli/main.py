@@ -22,6 +22,7 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `flue` with these arguments (default: the process's) and return the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _open_missing_streams()
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()
@@ -32,6 +33,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return code
+
+
+def _open_missing_streams() -> None:
+    """Put the null device where the caller closed a standard stream (`flue … >&-`): Python has None there.
+
+    Left closed, its number would go to the next file that is opened, and output would end up in that.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            stream = open(number, "w" if number else "r", encoding="utf-8", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -41,7 +41,7 @@ def execute(args: argparse.Namespace) -> int:
     stdout, interrupts = sys.stdout, Interrupts()
     with opened(args, elsewhere=f"call the deployed Worker: {call}") as project:
         work = _workflow(args.name, project.project) if args.id is None else _agent(args.name, args.id, project.project)
-        return interrupts.run(_run(work, payload, project, stdout, debug=args.debug))
+        return interrupts.run(_run(work, payload, project, stdout, interrupts, debug=args.debug))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def _agent(name: str, instance: str, project: Project) -> _Work:
     return _Work("agent", f"{name}/{instance}", context, lambda ctx: run_agent(ctx, run, name=name))
 
 
-async def _run(work: _Work, payload: Any, opened_: Opened, stdout: Any, *, debug: bool) -> int:
+async def _run(work: _Work, payload: Any, opened_: Opened, stdout: Any, interrupts: Interrupts, *, debug: bool) -> int:
     from flue.host import open_context
 
     project = opened_.project
@@ -99,8 +99,8 @@ async def _run(work: _Work, payload: Any, opened_: Opened, stdout: Any, *, debug
         async with context as ctx:
             renderer.say(f"Run ID: {ctx.run_id}")
             result = await work.call(ctx)
-    except (Exception, asyncio.CancelledError) as error:
-        if (task := asyncio.current_task()) is not None and task.cancelling():
+    except (Exception, SystemExit, asyncio.CancelledError) as error:
+        if interrupts.received is not None:
             raise
         renderer.end_line()
         report_run(error, project, what=work.kind, debug=debug)

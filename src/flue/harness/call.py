@@ -63,11 +63,13 @@ class CallHandle(Generic[T]):
 
     async def _wait(self) -> T:
         self._awaited = True
+        awaiter = asyncio.current_task()
+        # More than before: up to Python 3.12 a TaskGroup that failed leaves its count behind (gh-116720).
+        before = awaiter.cancelling() if awaiter is not None else 0
         try:
             return await asyncio.shield(self._task)
         except asyncio.CancelledError:
-            awaiter = asyncio.current_task()
-            if awaiter is not None and awaiter.cancelling():
+            if not self._task.done() or (awaiter is not None and awaiter.cancelling() > before):
                 self._end(AbortError("The awaiting task was cancelled."))
                 await self.settle()
                 raise

@@ -64,21 +64,27 @@ class Operations:
         *,
         timeout: float | None = None,
         busy: Busy = "queue",
+        follow_up: bool = False,
     ) -> CallHandle[T]:
         """Queue an operation and return its handle; `body` gets the scope for its events.
 
         Raises `SessionError` for a deleted session, for a busy one with `busy="reject"`, and for an operation that is
-        started inside another one of the same session: it would wait for itself.
+        started inside another one of the same session: it would wait for itself, unless it is a `follow_up`, which
+        nobody inside waits for. Raises `UsageError` for a wrong `timeout` or `busy`.
         """
         self._check_open()
-        waits_for_itself = any(running.owner is self and running.active for running in _inside.get())
+        if busy not in ("queue", "reject"):
+            raise UsageError(f'busy must be "queue" or "reject", got {busy!r}.', code="invalid_busy")
+        inside = any(running.owner is self and running.active for running in _inside.get())
+        waits_for_itself = inside and not follow_up
         if waits_for_itself or (busy == "reject" and self.busy):
             raise SessionError(
                 f'Session "{self._session}" is already running an operation.',
                 code="session_busy",
                 hint="Await it first, or start another session for a parallel conversation.",
             )
-        if timeout is not None and not timeout > 0:
+        number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+        if timeout is not None and not (number and timeout > 0):
             raise UsageError(f"timeout must be a positive number of seconds, got {timeout!r}.", code="invalid_timeout")
         work = self._operate(kind, body)
         return CallHandle(work, label=f"{kind}()", clock=self._runtime.clock, running=self._calls, timeout=timeout)
@@ -86,11 +92,11 @@ class Operations:
     async def close(self, *, deleted: bool = False) -> None:
         """Abort what runs and waits, and return when the history is in order and on disk."""
         self._deleted = self._deleted or deleted
-        calls = tuple(self._calls)
-        for call in calls:
-            call.abort("The session was closed.")
-        for call in calls:
-            await call.settle()
+        while calls := tuple(self._calls):  # the end of one may start a follow-up
+            for call in calls:
+                call.abort("The session was closed.")
+            for call in calls:
+                await call.settle()
         await self._history.settle()
 
     async def _operate(self, kind: OperationKind, body: Callable[[Scope], Awaitable[T]]) -> T:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from flue.definitions.budget import Budget, as_budget
-from flue.definitions.profile import ModelChoice
+from flue.definitions.profile import AgentProfile, ModelChoice
 from flue.definitions.role import Role
 from flue.definitions.tool import Tool, ToolContext
-from flue.errors import OperationError, ResultUnavailableError, SessionError
+from flue.errors import OperationError, ResultUnavailableError, SessionError, UsageError
 from flue.events import Scope
 from flue.harness.compaction.compact import Compactor
 from flue.harness.compaction.sizes import limits_for
@@ -52,10 +52,24 @@ def call_options(  # noqa: PLR0917 - in the order of the options of `Session.pro
     budget: Budget | Mapping[str, float] | None,
 ) -> CallOptions:
     """Return the checked options of a call. Raises `DefinitionError` and `UsageError` (`unknown_role`)."""
-    if tools:
-        check_custom_tools((*session.setup.profile.tools, *tools), session.setup)
+    given = AgentProfile(
+        model=model,
+        thinking_level=thinking_level,
+        tools=tools,  # type: ignore[arg-type]  # it makes a tuple of what it is given
+        budget=as_budget(budget),
+        _owner="call",
+    )
+    if given.tools:
+        check_custom_tools((*session.setup.profile.tools, *given.tools), session.setup)
+    for image in images:
+        if not isinstance(image, ImageContent):
+            raise UsageError(
+                f"images takes ImageContent objects, got {type(image).__name__}.",
+                code="invalid_images",
+                hint="Write ImageContent(base64_data, 'image/png').",
+            )
     chosen = find_role(session.harness.runtime.roles, role)
-    return CallOptions(model, thinking_level, chosen, tuple(tools), tuple(images), as_budget(budget))
+    return CallOptions(model, thinking_level, chosen, given.tools, tuple(images), given.budget)
 
 
 async def run_prompt(
@@ -124,8 +138,10 @@ class _Attempts:
             answer = await self._recover(answer)
         if answer.stop_reason == "error":
             failure = self._loop.failure
-            code, hint = (failure.code, failure.hint) if failure else (None, "")
-            raise OperationError(f"{self._source} failed: {answer.error_message}", code=code, hint=hint) from failure
+            if failure is None:
+                raise OperationError(f"{self._source} failed: {answer.error_message}")
+            text = f"{self._source} failed: {failure.message}"
+            raise OperationError(text, code=failure.code, hint=failure.hint) from failure
         return answer
 
     def _overflowed(self, answer: AssistantMessage) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -366,17 +367,32 @@ class Session:
 
     @contextmanager
     def running(self, loop: TurnLoop) -> Iterator[None]:
-        """Make `loop` the one that `steer` talks to; what comes too late for it starts a prompt of its own."""
+        """Make `loop` the one that `steer` talks to.
+
+        What comes too late for it starts a prompt of its own; after an abort it waits in the conversation for the
+        next one.
+        """
         self._loop = loop
         self._loop_call = self.operations.current
         try:
             yield
+        except asyncio.CancelledError:
+            while loop.steering:
+                self.history.append(loop.steering.pop(0), "steer")
+            raise
         finally:
             self._loop = self._loop_call = None
             for message in loop.steering:
                 images = tuple(block for block in message.content if isinstance(block, ImageContent))
                 text = "".join(block.text for block in message.content if isinstance(block, TextContent))
-                self.start_prompt(text, None, CallOptions(images=images), "steer")
+                self._follow_up(text, CallOptions(images=images))
+
+    def _follow_up(self, text: str, options: CallOptions) -> None:
+        self._operations.start(
+            "prompt",
+            lambda scope: run_prompt(self, scope, text, wanted=None, options=options, source="steer"),
+            follow_up=True,
+        )
 
     def _is_complete(self) -> bool:
         """Say whether the conversation waits for the user."""

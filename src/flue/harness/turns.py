@@ -320,6 +320,9 @@ class TurnLoop:
         if tool is None:
             return ToolResult.from_text(f"Tool {call.name} not found", is_error=True)
         context = self.tool_context(call.id)
+        task = asyncio.current_task()
+        # A TaskGroup of an earlier tool may have left its count behind, see `CallHandle`.
+        before = task.cancelling() if task is not None else 0
         try:
             arguments = check_arguments(tool.name, tool.parameters, call.arguments)
             if await tool.needs_approval(arguments, context) and (denial := await self._await_approval(call)):
@@ -328,10 +331,11 @@ class TurnLoop:
         except ArgumentsError as error:
             return ToolResult.from_text(str(error), is_error=True)
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if task is not None and task.cancelling() > before:
                 raise
             return ToolResult.from_text(f"The tool {call.name} was cancelled.", is_error=True)
+        except SystemExit as stop:
+            return ToolResult.from_text(f"The tool {call.name} ended with exit status {stop.code}.", is_error=True)
         except Exception as error:  # noqa: BLE001 - what a tool raises is for the model to read
             failed = ToolResult.from_text(str(error) or type(error).__name__, {}, is_error=True)
             return await to_result(failed, context)

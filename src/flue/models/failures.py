@@ -76,9 +76,9 @@ def event_failure(provider: str, error: Any) -> ProviderError:
     )
 
 
-def broken_stream(provider: str, what: str) -> ProviderError:
-    """Return the retryable error for an answer that was cut off or cannot be read; `what` completes "… its answer"."""
-    return ProviderError(f"{provider} {what}", status=200, retryable=True, code="provider_stream")
+def broken_stream(provider: str, what: str, hint: str = "") -> ProviderError:
+    """Return the retryable error for an answer that was cut off or cannot be read; `what` is what the provider did."""
+    return ProviderError(f"{provider} {what}", status=200, retryable=True, code="provider_stream", hint=hint)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -118,11 +118,13 @@ def _host(url: str) -> str:
 def _unreachable(url: str, error: Exception) -> ProviderError:
     import httpx2
 
-    reason = str(error) or type(error).__name__
+    reason = str(error).rstrip(".") or type(error).__name__
+    hint = ""
     if isinstance(error, httpx2.ReadTimeout):
         what = "kept silent for too long"
     elif isinstance(error, httpx2.ConnectTimeout | httpx2.ConnectError):
         what = f"cannot be reached: {reason}"
+        hint = "Check the network, and the provider's base URL."
     else:
         what = f"broke the connection: {reason}"
-    return ProviderError(f"{_host(url)} {what}.", status=None, retryable=True, code="provider_unreachable")
+    return ProviderError(f"{_host(url)} {what}.", status=None, retryable=True, code="provider_unreachable", hint=hint)

@@ -27,6 +27,8 @@ ENV_NAMES: Mapping[str, tuple[str, ...]] = {
     "opencode-go": ("OPENCODE_API_KEY",),
     "vercel-ai-gateway": ("AI_GATEWAY_API_KEY",),
 }
+# The providers' own libraries read these.
+BASE_URL_VARIABLES: Mapping[str, str] = {"anthropic": "ANTHROPIC_BASE_URL", "openai": "OPENAI_BASE_URL"}
 PLACEHOLDER = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")
 
 
@@ -48,6 +50,12 @@ def missing_key(provider: str) -> ModelSetupError:
         code="missing_api_key",
         hint=f"Set {name} in the environment or in .env, or call configure_provider({provider!r}, api_key=...).",
     )
+
+
+def base_url_from_env(provider: str, env: Mapping[str, Any]) -> str:
+    """Return where the environment says that a provider is, "" when it does not."""
+    name = BASE_URL_VARIABLES.get(provider)
+    return _text(env, name) if name else ""
 
 
 def fill_base_url(base_url: str, provider: str, env: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from flue.errors import ModelSetupError
 from flue.models.catalog import find_model, main_endpoint, model_ids, provider_ids
 from flue.models.compat import compat_for
-from flue.models.keys import fill_base_url, key_from_env, missing_key
+from flue.models.keys import base_url_from_env, fill_base_url, key_from_env, missing_key
 from flue.models.providers import (
     APIS,
     LOCAL_SERVERS,
@@ -76,7 +76,8 @@ class Models:
     def _known_model(self, provider: str, model_id: str, override: ProviderOverride, env: Mapping[str, Any]) -> Model:
         found = find_model(provider, model_id)
         if found is not None:
-            base_url = fill_base_url(override.base_url or found.base_url, provider, env)
+            address = override.base_url or base_url_from_env(provider, env) or found.base_url
+            base_url = fill_base_url(address, provider, env)
             key = override.api_key or key_from_env(provider, env)
             if not key:
                 raise missing_key(provider)
@@ -146,7 +147,10 @@ def split_specifier(specifier: str) -> tuple[str, str]:
     provider, slash, model_id = specifier.partition("/")
     if provider and slash and model_id:
         return provider, model_id
-    owners = [f"{one}/{specifier}" for one in provider_ids() if specifier in model_ids(one)]
+    # A model's maker before those who also offer it.
+    makers = ("anthropic", "openai", "google")
+    providers = sorted(provider_ids(), key=lambda one: one not in makers)
+    owners = [f"{one}/{specifier}" for one in providers if specifier in model_ids(one)]
     hint = f"Did you mean {' or '.join(map(repr, owners[:2]))}?" if owners else f"For example: {EXAMPLE!r}."
     raise ModelSetupError(
         f'Invalid model specifier {specifier!r}. Use the "provider-id/model-id" format.',

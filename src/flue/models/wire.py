@@ -172,7 +172,8 @@ class WireModel(ABC):
             text, what = error_text(body := await response.aread())
             if "json" in kind and b'"error"' in body:
                 raise self.redacted(event_failure(provider, {"message": text, "type": what}))
-            raise self.redacted(broken_stream(provider, f"answered with {kind} instead of a stream: {text}"))
+            did = f"answered with {kind} instead of a stream: {text}."
+            raise self.redacted(broken_stream(provider, did, f"Check the base URL of provider {provider!r}."))
 
     def redacted(self, error: ProviderError) -> ProviderError:
         """Take the API key and header values out of what the provider echoed."""

@@ -37,11 +37,13 @@ def load_env(directory: Path, named: Path | None = None) -> EnvFile:
     Raises `ConfigError`: `env_not_found` when `named` is missing, `invalid_env` with the line that cannot be read.
     """
     path = named if named is not None else directory / ".env"
-    if not path.is_file():
+    # Not is_file: a file that another program feeds (`--env <(…)`) is a pipe.
+    if path.is_dir() or not path.exists():
         if named is None:
             return EnvFile(None, {})
+        problem = "is a directory" if path.is_dir() else "does not exist"
         raise ConfigError(
-            f"Environment file {named} does not exist.", code="env_not_found", hint="Check the path given to --env."
+            f"Environment file {named} {problem}.", code="env_not_found", hint="Check the path given to --env."
         )
     return EnvFile(path, _parse(path))
 
