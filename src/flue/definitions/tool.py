@@ -68,10 +68,10 @@ class ToolResult:
 class Tool:
     """A tool in raw form: JSON Schema parameters and a callable.
 
-    `execute(arguments, context)` may be sync or async and may return text, what has a JSON form, images, bytes, a list of
-    such blocks or a `ToolResult`. Of long text the model is shown the beginning, and the whole is kept in the sandbox.
-    What it raises becomes an error result that the model sees. Calls of one batch run in parallel. A sync callable runs
-    on the event loop, so it must not block.
+    `execute(arguments, context)` may be sync or async and may return text, what has a JSON form, images, bytes, a list
+    of such blocks or a `ToolResult`. Of long text the model is shown the beginning, and the whole is kept in the
+    sandbox. What it raises becomes an error result that the model sees. Calls of one batch run in parallel. A sync
+    callable runs on the event loop, so it must not block.
 
     With `approval=True`, or a function `(arguments, context) -> bool` that says yes, a call waits until a person
     approves it (`session.approve`) or denies it (`session.deny`).
