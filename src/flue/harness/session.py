@@ -388,7 +388,7 @@ class Session:
                 self._follow_up(text, CallOptions(images=images))
 
     def _follow_up(self, text: str, options: CallOptions) -> None:
-        self._operations.start(
+        self.operations.start(
             "prompt",
             lambda scope: run_prompt(self, scope, text, wanted=None, options=options, source="steer"),
             follow_up=True,
