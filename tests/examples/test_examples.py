@@ -115,6 +115,31 @@ async def test_assistant_calls_its_tools_and_remembers_at_the_second_connect(che
     assert "My name is Alice." in again
 
 
+def test_a_task_of_the_same_name_remembers(run: Run) -> None:
+    assert "My issue is a crash." in run("subagents", "triage", issue="My issue is a crash.")["answer"]
+
+
+def test_a_compacted_conversation_goes_on(run: Run) -> None:
+    told = run("long-conversation", "diary", question="What is my favourite tea?")
+    assert told["compacted"]
+    assert "Assam" in told["answer"]
+
+
+def test_a_budget_pauses_and_the_work_goes_on(run: Run) -> None:
+    told = run("budget", "guide", question="Where is the lighthouse?")
+    assert told["pauses"] == 2
+    assert "north cape" in told["answer"]
+
+
+def test_a_message_that_steers_is_answered(run: Run) -> None:
+    assert "The ferry leaves at nine." in run("steering", "tour", change="When does the ferry leave?")
+
+
+@pytest.mark.parametrize(("approve", "answer"), [(True, "Order A-1042 is refunded."), (False, "delivered yesterday")])
+def test_a_person_decides_on_a_refund(run: Run, approve: bool, answer: str) -> None:
+    assert answer in run("approval", "refund", order="A-1042", approve=approve)["answer"]
+
+
 @pytest.mark.parametrize(
     ("question", "source"),
     [
@@ -125,7 +150,7 @@ async def test_assistant_calls_its_tools_and_remembers_at_the_second_connect(che
         ("How do I use a local model with Ollama?", "docs/guides/models.md"),
         ("How do I abort a call?", "docs/guides/sessions.md"),
         ("How do I set a timeout?", "docs/guides/sessions.md"),
-        ("How do I define a subagent?", "docs/guides/agents.md"),
+        ("How do I define a subagent?", "docs/guides/subagents.md"),
         ("How do I copy real files into the sandbox?", "docs/guides/sandbox.md"),
         ("What is a harness?", "docs/glossary.md"),
         ("Where are sessions stored?", "docs/guides/sessions.md"),
@@ -242,5 +267,5 @@ def test_the_table_of_examples_has_the_commands_that_the_modules_show() -> None:
         for path in (ROOT / "examples").glob("*/*/*.py")
         for line in path.read_text(encoding="utf-8").splitlines()[:1]
     ]
-    assert len(shown) == 10
+    assert len(shown) == 15
     assert [line for line in shown if line.partition(" --payload")[0] not in table] == []
