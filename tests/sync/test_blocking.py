@@ -242,6 +242,30 @@ def test_ctrl_c_aborts_the_call_and_leaves_the_conversation_in_order(
     assert_sound(list(session._session.history.transcript))
 
 
+@pytest.mark.parametrize("handed_over", [True, False])
+def test_ctrl_c_before_the_wait_begins_aborts_too(
+    context: SyncContext, monkeypatch: pytest.MonkeyPatch, *, handed_over: bool
+) -> None:
+    hanging = Hanging()
+    session = opened(context, hanging, "again")
+    loop_thread = context._portal._loop_thread
+    hand_over = loop_thread.hand_over
+
+    def interrupted(work: Any) -> None:
+        if handed_over:
+            hand_over(work)
+            assert hanging.begun.wait(WAIT)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop_thread, "hand_over", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            session.prompt("x")
+    assert (
+        session.prompt("y", busy="reject", timeout=WAIT).text == "again" if handed_over else not hanging.begun.is_set()
+    )
+
+
 def test_a_second_ctrl_c_does_not_wait_for_the_abort(context: SyncContext, ctrl_c: Callable[[], None]) -> None:
     begun, aborting = threading.Event(), threading.Event()
     free = asyncio.Event()

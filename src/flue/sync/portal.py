@@ -59,8 +59,8 @@ class Portal(Generic[V]):
         `UsageError` when the context is closed (`context_closed`) or the caller runs inside it (`sync_in_loop`).
         """
         work = _Work(start, running)
-        self._loop_thread.hand_over(work.begin)
         try:
+            self._loop_thread.hand_over(work)
             return work.outcome.result()
         except BaseException:
             if not work.outcome.done():
@@ -88,9 +88,10 @@ class _LoopThread(Generic[V]):
         self._thread = threading.Thread(target=self._run, args=(manager,), name="flue-sync", daemon=True)
         self._thread.start()
 
-    def hand_over(self, begin: Callable[[], object]) -> None:
-        """Call `begin` on the loop, with this thread's context variables. Raises what `Portal.call` says."""
+    def hand_over(self, work: _Work[Any]) -> None:
+        """Begin `work` on the loop, with this thread's context variables. Raises what `Portal.call` says."""
         if threading.current_thread() is self._thread:
+            work.outcome.cancel()
             raise UsageError(
                 "A blocking call was made inside the event loop that it would wait for.",
                 code="sync_in_loop",
@@ -98,9 +99,10 @@ class _LoopThread(Generic[V]):
             )
         with self._gate:
             if self._closing:
+                work.outcome.cancel()
                 raise UsageError(CLOSED, code="context_closed", hint="Open another one with open_context_sync().")
             # The loop runs callbacks in a copy of the context variables of the thread that hands them over.
-            self.loop.call_soon_threadsafe(begin)
+            self.loop.call_soon_threadsafe(work.begin)
 
     def close(self) -> None:
         """End the thread, and wait for that."""
@@ -151,6 +153,9 @@ class _Work(Generic[T]):
         """End the call; who cancels the task that awaits a call aborts the call."""
         if self._task is not None:
             self._task.cancel()
+        else:
+            # Interrupted before it was handed over.
+            self.outcome.cancel()
 
     async def _work(self) -> T:
         call = self._start()
