@@ -21,7 +21,7 @@ async def run(ctx: FlueContext) -> dict[str, Any]:
         try:
             reply = await call
         except BudgetExceededError as pause:  # here a person could be asked
-            ctx.log.info("Paused", {"why": pause.message})
+            ctx.log.info(pause.message)
             pauses += 1
             call = session.resume(budget={"turns": 1, "usd": 0.10})
         else:

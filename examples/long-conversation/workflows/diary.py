@@ -12,7 +12,7 @@ ENTRIES = ["My order is A-1042.", "My favourite colour is teal.", "My favourite 
 def note(event: Event, context: Any) -> None:
     """Log each compaction."""
     if isinstance(event, Compaction):
-        context.log.info("Compacted", {"before": event.messages_before, "after": event.messages_after})
+        context.log.info("The conversation was summarised.")
 
 
 observe(note)
