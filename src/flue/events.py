@@ -76,7 +76,8 @@ class Event:
     def own_json(self) -> Json:
         """Return the fields of this type of event alone."""
         own: Json = {}
-        for field in _own_fields(type(self)):
+        kind: Any = type(self)
+        for field in _own_fields(kind):
             value = getattr(self, field)
             if value is not None or field in self.always:
                 own[_camel(field)] = _plain(value)
