@@ -155,7 +155,7 @@ class _Work(Generic[T]):
             self._task.cancel()
         else:
             # Interrupted before it was handed over.
-            self.outcome.cancel()
+            self.outcome.set_exception(AbortError())
 
     async def _work(self) -> T:
         call = self._start()
