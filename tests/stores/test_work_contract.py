@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flue.durable.port import DurableStore
-from flue.stores import MemoryStore
+from flue.stores import MemoryStore, SqliteStore
 from flue.testing.work_contract import WorkContract
 
 
@@ -19,4 +19,13 @@ class InMemory:
 
 
 class TestMemoryWork(InMemory, WorkContract):
+    pass
+
+
+class InSqlite:
+    def make_store(self, directory: Path) -> DurableStore:
+        return SqliteStore(directory / "data" / "flue.db")
+
+
+class TestSqliteWork(InSqlite, WorkContract):
     pass

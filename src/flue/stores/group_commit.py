@@ -20,6 +20,11 @@ T = TypeVar("T")
 class Cursor(Protocol):
     """What a query gives."""
 
+    @property
+    def rowcount(self) -> int:
+        """Return how many rows a statement changed."""
+        ...
+
     def fetchone(self) -> Any:
         """Return the next row, or None."""
         ...
@@ -56,6 +61,7 @@ too large for a disk that is nearly full), fail it all and keep the connection, 
 class _Job:
     work: Work[Any] | None
     touches: Collection[str]
+    after: Callable[[], None] | None
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
     result: Any = None
@@ -91,22 +97,25 @@ class GroupCommit:
         self._closing = False
         self._thread: threading.Thread | None = None
 
-    def submit(self, work: Work[T], *, touches: Collection[str] = ()) -> asyncio.Future[T]:
+    def submit(
+        self, work: Work[T], *, touches: Collection[str] = (), after: Callable[[], None] | None = None
+    ) -> asyncio.Future[T]:
         """Queue `work`, to be called with the connection inside a transaction of the writer thread.
 
         The future gives what `work` returned once its transaction is durable, or raises what `work` raised (its
         own changes are then undone, its neighbours' are not) or why the transaction failed. Work runs in the order
         of submission and may run twice when a first transaction failed, so it must depend on the database alone.
-        Cancelling the future does not take the work back. `touches` names what is written, for `pending`.
+        Cancelling the future does not take the work back. `touches` names what is written, for `pending`; `after` is
+        called in the writer thread once the work is durable.
         """
-        return self._enqueue(work, touches)
+        return self._enqueue(work, touches, after)
 
     def settled(self) -> asyncio.Future[None]:
         """Return a future that is done once all work submitted so far has been committed or has failed.
 
         It opens the database when that has not happened yet, and raises when it cannot be opened.
         """
-        return self._enqueue(None, ())
+        return self._enqueue(None, (), None)
 
     def pending(self, name: str | None = None) -> bool:
         """Say whether work that touches `name` (None: any work) is queued or not yet committed."""
@@ -122,9 +131,11 @@ class GroupCommit:
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
 
-    def _enqueue(self, work: Work[Any] | None, touches: Collection[str]) -> asyncio.Future[Any]:
+    def _enqueue(
+        self, work: Work[Any] | None, touches: Collection[str], after: Callable[[], None] | None
+    ) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
-        job = _Job(work, touches, loop, loop.create_future())
+        job = _Job(work, touches, after, loop, loop.create_future())
         with self._wake:
             if self._closing:
                 job.future.set_exception(self._closed())
@@ -183,6 +194,8 @@ class GroupCommit:
         for job in batch:
             if job.error is not None:
                 job.error = self._explain(job.error)
+            elif job.after is not None:
+                job.after()
             by_loop.setdefault(job.loop, []).append(job)
         for loop, jobs in by_loop.items():
             # One wake-up a batch, not one a job. A loop that has been closed has nobody waiting.

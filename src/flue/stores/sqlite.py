@@ -1,23 +1,23 @@
-"""Sessions in a SQLite file: one row an entry, durable when an append has been awaited."""
+"""Sessions and durable work in a SQLite file: durable when a write has been awaited."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TypeVar
 
+from flue.durable.records import Wake
 from flue.errors import UsageError
-from flue.ports import EntryRow, SessionHead, StoredSession
 from flue.stores import sqlite_file
-from flue.stores.failures import session_conflict, store_closed
-from flue.stores.group_commit import Connection, GroupCommit, Work
+from flue.stores.failures import store_closed
+from flue.stores.group_commit import Connection, GroupCommit
+from flue.stores.sql.store import SqlStore
+from flue.stores.sql.transaction import SQLITE, Transaction, Transition
 from flue.stores.sqlite_file import Connect
 
 T = TypeVar("T")
@@ -26,10 +26,10 @@ T = TypeVar("T")
 _READERS = 4
 
 
-class SqliteStore:
-    """A `Store` in one SQLite file, which several processes may share.
+class SqliteStore(SqlStore):
+    """A `DurableStore` in one SQLite file, which several processes may share.
 
-    An awaited append survives `kill -9` and a power cut: the file is in WAL mode with `synchronous=FULL`. Appends
+    An awaited write survives `kill -9` and a power cut: the file is in WAL mode with `synchronous=FULL`. Writes
     that arrive while a commit runs are committed together by the next one. The file and its directory are made
     when first needed, for their owner alone.
 
@@ -50,6 +50,7 @@ class SqliteStore:
                 f"SqliteStore needs the path of a file, got {str(path)!r}.",
                 hint="For sessions that are not kept use flue.stores.MemoryStore.",
             )
+        super().__init__()
         self.path = Path(path).absolute()
         self._busy_timeout = busy_timeout
         self._connect = connect
@@ -65,31 +66,16 @@ class SqliteStore:
             name="flue-store-write",
         )
 
-    async def load_session(self, key: str) -> StoredSession | None:
-        """Return the session with everything that was queued for it in this process, or None."""
-        return await self._read(partial(_load, key=key), key)
+    def _submit(self, transition: Transition[T], *, lane: str = "", touches: Collection[str] = ()) -> asyncio.Future[T]:
+        wakes: list[Wake] = []
 
-    def append_entries(
-        self, key: str, head: SessionHead, entries: Sequence[EntryRow], *, expected: int, after: str | None = None
-    ) -> Awaitable[None]:
-        """Queue entries and the new head; awaiting waits until they are durable. See `flue.ports.Store`.
+        def work(connection: Connection) -> T:
+            tx = Transaction(connection, SQLITE)
+            result = transition(tx)
+            wakes[:] = tx.wakes
+            return result
 
-        Must be called with an event loop running. A cancelled await does not take the write back.
-        """
-        # Encoded now, so that a later change of the caller's dict or list does not reach the stored session.
-        metadata = json.dumps(head.metadata, separators=(",", ":"))
-        rows = [(entry.id, entry.body) for entry in entries]
-        work = partial(_append, _Append(key, head, metadata, rows, expected, after))
-        return self._writer.submit(work, touches=(key,))
-
-    async def delete_sessions(self, keys: Sequence[str]) -> None:
-        """Delete sessions and their entries, durably; missing ones are fine."""
-        names = tuple(keys)
-        await self._writer.submit(partial(_delete, keys=names), touches=names)
-
-    async def list_sessions(self, prefix: str = "") -> list[str]:
-        """Return the keys that start with `prefix`, sorted by code point."""
-        return await self._read(partial(_list, prefix=prefix), None)
+        return self._writer.submit(work, touches=touches, after=lambda: self._listeners.tell(wakes))
 
     async def aclose(self) -> None:
         """Write what is queued, wait for running reads, and release the file."""
@@ -100,21 +86,21 @@ class SqliteStore:
         # Last, because the connection that is closed last moves the write-ahead log into the database.
         await self._writer.aclose()
 
-    async def _read(self, work: Work[T], key: str | None) -> T:
+    async def _read(self, query: Transition[T], key: str | None = None) -> T:
         if not self._closed and (not self._opened or self._writer.pending(key)):
             await self._writer.settled()
             self._opened = True
         if self._closed:
             raise store_closed(f"The store {self.path}")
-        return await asyncio.get_running_loop().run_in_executor(self._reader_threads, self._read_in_thread, work)
+        return await asyncio.get_running_loop().run_in_executor(self._reader_threads, self._read_in_thread, query)
 
-    def _read_in_thread(self, work: Work[T]) -> T:
+    def _read_in_thread(self, query: Transition[T]) -> T:
         connection: Connection | None = None
         try:
             connection = self._take_reader()
             # One transaction, so that all its queries see the same commit.
             connection.execute("BEGIN")
-            result = work(connection)
+            result = query(Transaction(connection, SQLITE))
             connection.execute("COMMIT")
         except Exception as error:
             if connection is not None:
@@ -129,84 +115,3 @@ class SqliteStore:
             return self._idle_readers.pop()
         except IndexError:
             return sqlite_file.open_reader(self.path, self._connect, self._busy_timeout)
-
-
-def _find(connection: Connection, key: str) -> tuple[int, int] | None:
-    row: tuple[int, int] | None = connection.execute(
-        "SELECT number, entries FROM sessions WHERE key = ?", (key,)
-    ).fetchone()
-    return row
-
-
-@dataclass(frozen=True, slots=True)
-class _Append:
-    key: str
-    head: SessionHead
-    metadata: str
-    rows: Sequence[tuple[str, str]]
-    expected: int
-    after: str | None
-
-
-def _append(append: _Append, connection: Connection) -> None:
-    session = _find(connection, append.key)
-    found = session[1] if session is not None else 0
-    if found != append.expected or not _ends_with(connection, session, append.after):
-        raise session_conflict(append.key, append.expected, found)
-    if session is None:
-        connection.execute(
-            "INSERT INTO sessions (key, version, entries, metadata, created_at, updated_at)"
-            " VALUES (?, 0, 0, '', '', '')",
-            (append.key,),
-        )
-        session = _find(connection, append.key)
-        assert session is not None
-    number = session[0]
-    connection.executemany(
-        "INSERT INTO entries (session, position, id, body) VALUES (?, ?, ?, ?)",
-        [(number, found + offset, id, body) for offset, (id, body) in enumerate(append.rows)],
-    )
-    head, count = append.head, found + len(append.rows)
-    connection.execute(
-        "UPDATE sessions SET version = ?, entries = ?, leaf_id = ?, metadata = ?, created_at = ?, updated_at = ?"
-        " WHERE number = ?",
-        (head.version, count, head.leaf_id, append.metadata, head.created_at, head.updated_at, number),
-    )
-
-
-def _ends_with(connection: Connection, session: tuple[int, int] | None, id: str | None) -> bool:
-    if session is None or id is None:
-        return id is None
-    last = (session[0], session[1] - 1)
-    row = connection.execute("SELECT id FROM entries WHERE session = ? AND position = ?", last).fetchone()
-    return row is not None and row[0] == id
-
-
-def _delete(connection: Connection, keys: Collection[str]) -> None:
-    for key in keys:
-        session = _find(connection, key)
-        if session is not None:
-            connection.execute("DELETE FROM entries WHERE session = ?", (session[0],))
-            connection.execute("DELETE FROM sessions WHERE number = ?", (session[0],))
-
-
-def _load(connection: Connection, key: str) -> StoredSession | None:
-    row = connection.execute(
-        "SELECT number, leaf_id, metadata, created_at, updated_at, version FROM sessions WHERE key = ?", (key,)
-    ).fetchone()
-    if row is None:
-        return None
-    number, leaf_id, metadata, created_at, updated_at, version = row
-    entries = connection.execute("SELECT id, body FROM entries WHERE session = ? ORDER BY position", (number,))
-    head = SessionHead(leaf_id, json.loads(metadata), created_at, updated_at, version)
-    return StoredSession(head, tuple(EntryRow(id, body) for id, body in entries.fetchall()))
-
-
-def _list(connection: Connection, prefix: str) -> list[str]:
-    # From the index, in order, up to the first key that no longer matches: LIKE would treat % and _ as patterns
-    # and ignore case.
-    keys = []
-    rows = connection.execute("SELECT key FROM sessions WHERE key >= ? ORDER BY key", (prefix,))
-    while (row := rows.fetchone()) is not None and row[0].startswith(prefix):
-        keys.append(row[0])
-    return keys

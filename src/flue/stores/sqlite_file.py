@@ -12,6 +12,7 @@ from pathlib import Path
 from flue.errors import DurabilityError, FlueError
 from flue.stores.failures import newer_format
 from flue.stores.group_commit import Connection, Verdict
+from flue.stores.sql.schema import durable_tables
 
 Connect = Callable[[str], Connection]
 Migration = Sequence[str]
@@ -41,6 +42,7 @@ MIGRATIONS: tuple[Migration, ...] = (
             PRIMARY KEY (session, position)
         )""",
     ),
+    durable_tables(serial="INTEGER PRIMARY KEY AUTOINCREMENT", integer="INTEGER", text="TEXT"),
 )
 """What turns format n into format n+1, as SQL statements; a new file starts at format 0. Only ever add to the end."""
 

@@ -1,0 +1,109 @@
+"""Accepting work."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from flue.durable.failures import idempotency_conflict
+from flue.durable.records import Admission, Admitted, Claim, Claimant
+from flue.stores.sql import events
+from flue.stores.sql.rows import find, lease
+from flue.stores.sql.transaction import Transaction
+
+
+def admit(
+    tx: Transaction,
+    admission: Admission,
+    now: int,
+    *,
+    claimant: Claimant | None = None,
+    replaces: str | None = None,
+) -> Admitted:
+    """Accept work once; `replaces` is the run that it restarts."""
+    digest = admission.digest
+    if claimant is not None:
+        lease(tx, claimant.owner, claimant.lease_until)
+    known = _known_key(tx, admission, digest, now) if admission.key is not None else None
+    if known is not None:
+        return known
+    # This also locks the lane: from here on its order is this transaction's.
+    tx.execute(
+        "INSERT INTO lanes (lane, depth) VALUES (?, 1) ON CONFLICT (lane) DO UPDATE SET depth = lanes.depth + 1",
+        admission.lane,
+    )
+    known = _known_id(tx, admission, digest)
+    if known is not None:
+        return known
+    depth = int(tx.row("SELECT depth FROM lanes WHERE lane = ?", admission.lane)[0])
+    generation = 0
+    if replaces is not None:
+        tx.execute("UPDATE submissions SET restarted_as = ? WHERE id = ?", admission.id, replaces)
+        generation = tx.row("SELECT generation FROM submissions WHERE id = ?", replaces)[0] + 1
+    starts = depth == 1 and claimant is not None
+    home = admission.home or "" if tx.dialect.homes else ""
+    tx.execute(
+        "INSERT INTO submissions (id, lane, kind, target, instance, address, state, home, key, digest, accepted_at,"
+        " max_attempts, time_left_ms, owner, attempt_id, started_at, deadline_at, recorded, status, generation,"
+        " restarted_from) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        admission.id,
+        admission.lane,
+        admission.kind,
+        admission.target,
+        admission.instance,
+        admission.mailbox,
+        "running" if starts else "ready" if depth == 1 else "waiting",
+        home,
+        admission.key,
+        digest,
+        now,
+        admission.max_attempts,
+        admission.timeout_ms,
+        claimant.owner if claimant and starts else None,
+        claimant.attempt_id if claimant and starts else None,
+        now if starts else None,
+        now + admission.timeout_ms if starts else None,
+        admission.recorded or "",
+        "active" if admission.recorded else "",
+        generation,
+        replaces,
+    )
+    tx.execute("INSERT INTO inputs (id, payload) VALUES (?, ?)", admission.id, admission.payload)
+    if admission.events or admission.reserve:
+        used = max((row.last + 1 for row in admission.events), default=0)
+        events.reserve(tx, admission.id, used + admission.reserve)
+        events.append(tx, admission.events)
+    admitted = Admitted(admission.id, now, created=True, ahead=depth - 1)
+    if starts and claimant is not None:
+        submission = find(tx, admission.id)
+        assert submission is not None
+        return replace(admitted, claim=Claim(submission, claimant.attempt_id, claimant.owner))
+    if depth == 1:
+        tx.wake("work", home)
+    return admitted
+
+
+def _known_key(tx: Transaction, admission: Admission, digest: str, now: int) -> Admitted | None:
+    kept = tx.execute(
+        "INSERT INTO receipts (key, submission, digest, accepted_at) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO NOTHING",
+        admission.key,
+        admission.id,
+        digest,
+        now,
+    )
+    if kept.rowcount:
+        return None
+    id, found, accepted_at = tx.row("SELECT submission, digest, accepted_at FROM receipts WHERE key = ?", admission.key)
+    if found != digest:
+        raise idempotency_conflict(f"Idempotency key {admission.key}")
+    return Admitted(id, accepted_at, created=False)
+
+
+def _known_id(tx: Transaction, admission: Admission, digest: str) -> Admitted | None:
+    row = tx.row("SELECT digest, key, accepted_at FROM submissions WHERE id = ?", admission.id)
+    if row is None:
+        return None
+    if row[0] != digest or row[1] != admission.key:
+        raise idempotency_conflict(f"Submission id {admission.id}")
+    tx.execute("UPDATE lanes SET depth = depth - 1 WHERE lane = ?", admission.lane)
+    tx.execute("DELETE FROM lanes WHERE lane = ? AND depth = 0", admission.lane)
+    return Admitted(admission.id, row[2], created=False)

@@ -1,0 +1,150 @@
+"""Owners, claims, and what wakes by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from flue.durable.records import Claim, Claimant, Renewal
+from flue.stores.sql.rows import SELECT, TIME_LEFT, lease, set_ready, to_submission
+from flue.stores.sql.transaction import Transaction
+
+
+def claim(tx: Transaction, claimants: Sequence[Claimant], now: int) -> list[Claim]:
+    """Claim what is ready, oldest first: one submission for each claimant."""
+    owner = claimants[0].owner
+    lease(tx, owner, claimants[0].lease_until)
+    found = []
+    for home in ("", owner) if tx.dialect.homes else ("",):
+        found += tx.rows(
+            SELECT + "WHERE state = 'ready' AND home = ? ORDER BY sequence LIMIT ?" + tx.lock_free,
+            home,
+            len(claimants),
+        )
+    claims = []
+    for row, claimant in zip(sorted(found), claimants, strict=False):
+        before = to_submission(row)
+        submission = replace(
+            before,
+            state="running",
+            owner=owner,
+            attempt_id=claimant.attempt_id,
+            started_at=now if before.started_at is None else before.started_at,
+            deadline_at=now + before.time_left_ms if before.deadline_at is None else before.deadline_at,
+        )
+        tx.execute(
+            "UPDATE submissions SET state = 'running', owner = ?, attempt_id = ?, started_at = ?, deadline_at = ?"
+            " WHERE sequence = ?",
+            owner,
+            claimant.attempt_id,
+            submission.started_at,
+            submission.deadline_at,
+            submission.sequence,
+        )
+        claims.append(Claim(submission, claimant.attempt_id, owner))
+    return claims
+
+
+def renew(tx: Transaction, owner: str, claims: Sequence[tuple[str, str]], lease_until: int) -> Renewal:
+    """Prolong a lease; `claims` are pairs of submission id and attempt id."""
+    lease(tx, owner, lease_until)
+    held = {
+        (id, attempt_id): reason
+        for id, attempt_id, reason in tx.rows(
+            "SELECT id, attempt_id, cancel_reason FROM submissions WHERE state = 'running' AND owner = ?", owner
+        )
+    }
+    lost = tuple(claim[0] for claim in claims if claim not in held)
+    asked = ((claim[0], held.get(claim)) for claim in claims)
+    return Renewal(lost, tuple((id, reason) for id, reason in asked if reason is not None))
+
+
+def retire(tx: Transaction, owner: str, now: int) -> None:
+    """Free everything an owner has, in good order."""
+    tx.execute("DELETE FROM owners WHERE owner = ?", owner)
+    freed = tx.execute(
+        f"UPDATE submissions SET state = 'ready', owner = NULL, attempt_id = NULL, home = '', {TIME_LEFT},"
+        " deadline_at = NULL WHERE state = 'running' AND owner = ?",
+        now,
+        now,
+        owner,
+    ).rowcount
+    freed += tx.execute(
+        "UPDATE submissions SET home = '' WHERE home = ? AND home <> '' AND state <> 'settled'", owner
+    ).rowcount
+    if freed:
+        tx.wake("work")
+
+
+def list_owners(tx: Transaction) -> list[str]:
+    """Return the owners that have not retired."""
+    return [row[0] for row in tx.rows("SELECT owner FROM owners ORDER BY owner")]
+
+
+def take_over(tx: Transaction, owner: str, gone: Collection[str], now: int, limit: int) -> int:
+    """Free the work of owners that are gone or whose lease has lapsed; return how many submissions were freed."""
+    lapsed = tx.rows(
+        "SELECT owner FROM owners WHERE lease_until <= ? AND owner <> ? ORDER BY owner" + tx.lock_row, now, owner
+    )
+    freed = 0
+    for other in sorted({row[0] for row in lapsed} | (set(gone) - {owner})):
+        if freed >= limit:
+            break
+        freed += _free_running(tx, other, limit - freed)
+        freed += _free_home(tx, other, limit - freed)
+        if freed < limit:
+            tx.execute("DELETE FROM owners WHERE owner = ?", other)
+    if freed:
+        tx.wake("work")
+    return freed
+
+
+def _free_running(tx: Transaction, owner: str, limit: int) -> int:
+    rows = tx.rows(
+        "SELECT sequence FROM submissions WHERE state = 'running' AND owner = ? ORDER BY sequence LIMIT ?" + tx.lock,
+        owner,
+        limit,
+    )
+    # The deadline stays: the time until somebody noticed counts.
+    tx.insert(
+        "UPDATE submissions SET state = 'ready', owner = NULL, attempt_id = NULL, home = '',"
+        " interruptions = interruptions + 1 WHERE sequence = ?",
+        rows,
+    )
+    return len(rows)
+
+
+def _free_home(tx: Transaction, home: str, limit: int) -> int:
+    if limit <= 0 or not tx.dialect.homes:
+        return 0
+    rows = tx.rows(
+        "SELECT sequence FROM submissions WHERE home = ? AND home <> '' AND state <> 'settled' LIMIT ?", home, limit
+    )
+    tx.insert("UPDATE submissions SET home = '' WHERE sequence = ?", rows)
+    return len(rows)
+
+
+def wake_due(tx: Transaction, now: int, limit: int) -> int:
+    """Make parked submissions ready whose time has come."""
+    due = tx.rows(
+        "SELECT sequence, home FROM submissions WHERE state = 'parked' AND wake_at IS NOT NULL AND wake_at <= ?"
+        " ORDER BY wake_at LIMIT ?" + tx.lock_free,
+        now,
+        limit,
+    )
+    for sequence, home in due:
+        set_ready(tx, sequence, home)
+    return len(due)
+
+
+NEXT_DUE = (
+    ("SELECT MIN(wake_at) FROM submissions WHERE state = 'parked' AND wake_at IS NOT NULL", ()),
+    ("SELECT MIN(next_at) FROM schedules WHERE next_at IS NOT NULL", ()),
+    ("SELECT lease_until FROM owners WHERE owner <> ? ORDER BY lease_until LIMIT 1", ("owner",)),
+)
+
+
+def next_due(tx: Transaction, owner: str) -> int | None:
+    """Return the earliest time at which something becomes due by itself."""
+    rows = [tx.row(sql, *(owner for _ in names)) for sql, names in NEXT_DUE]
+    return min((row[0] for row in rows if row is not None and row[0] is not None), default=None)

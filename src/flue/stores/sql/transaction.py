@@ -1,0 +1,82 @@
+"""What a transition needs of a database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from flue.durable.records import Wake, WakeKind
+from flue.stores.group_commit import Connection, Cursor
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """Where databases differ.
+
+    `row_locks`: several transactions write at once, so rows are locked where they are read. `homes`: work belongs to
+    the owner that admitted it until that is gone; otherwise every owner takes what is there.
+    """
+
+    row_locks: bool
+    homes: bool
+
+
+SQLITE = Dialect(row_locks=False, homes=True)
+POSTGRES = Dialect(row_locks=True, homes=False)
+
+
+@dataclass(slots=True)
+class Transaction:
+    """An open transaction; `?` stands for a parameter.
+
+    Locks are taken in one order everywhere, so that no two transactions wait for each other: owner, receipt, lane,
+    submission, session, stream.
+    """
+
+    connection: Connection
+    dialect: Dialect
+    wakes: list[Wake] = field(default_factory=list)
+
+    @property
+    def lock(self) -> str:
+        """Return the clause that locks the submissions a query reads."""
+        return " FOR UPDATE OF submissions" if self.dialect.row_locks else ""
+
+    @property
+    def lock_free(self) -> str:
+        """Return the clause that locks the submissions a query reads and leaves out those locked by others."""
+        return " FOR UPDATE OF submissions SKIP LOCKED" if self.dialect.row_locks else ""
+
+    @property
+    def lock_row(self) -> str:
+        """Return the clause that locks what a query reads."""
+        return " FOR UPDATE" if self.dialect.row_locks else ""
+
+    def execute(self, sql: str, *parameters: Any) -> Cursor:
+        """Run a statement."""
+        return self.connection.execute(sql, parameters)
+
+    def row(self, sql: str, *parameters: Any) -> Any:
+        """Return the first row of a query, or None."""
+        return self.connection.execute(sql, parameters).fetchone()
+
+    def rows(self, sql: str, *parameters: Any) -> list[Any]:
+        """Return all rows of a query."""
+        return self.connection.execute(sql, parameters).fetchall()
+
+    def insert(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Run a statement for each row of parameters."""
+        if len(rows) == 1:
+            self.connection.execute(sql, rows[0])
+        elif rows:
+            self.connection.executemany(sql, rows)
+
+    def wake(self, kind: WakeKind, owner: str = "", key: str = "") -> None:
+        """Tell listeners of a change once it is committed."""
+        self.wakes.append(Wake(kind, owner, key))
+
+
+Transition = Callable[[Transaction], T]
