@@ -6,6 +6,7 @@ import pytest
 
 from flue.durable.port import DurableStore
 from flue.stores import MemoryStore, SqliteStore
+from flue.testing.history_contract import HistoryContract
 from flue.testing.work_contract import WorkContract
 
 
@@ -22,10 +23,18 @@ class TestMemoryWork(InMemory, WorkContract):
     pass
 
 
+class TestMemoryHistory(InMemory, HistoryContract):
+    pass
+
+
 class InSqlite:
     def make_store(self, directory: Path) -> DurableStore:
         return SqliteStore(directory / "data" / "flue.db")
 
 
 class TestSqliteWork(InSqlite, WorkContract):
+    pass
+
+
+class TestSqliteHistory(InSqlite, HistoryContract):
     pass
