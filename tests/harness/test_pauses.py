@@ -84,6 +84,26 @@ async def test_seconds_count_the_time_of_turns() -> None:
         assert results(s) == ["waited"]
 
 
+async def test_the_time_of_a_task_counts_once() -> None:
+    clock = VirtualClock()
+
+    @tool
+    async def wait() -> str:
+        """Wait."""
+        await clock.sleep(60)
+        return "waited"
+
+    both = [call("task", {"prompt": "wait"}), call("task", {"prompt": "wait"})]
+    async with scene(
+        both, call("wait", {}), call("wait", {}), "a", "b", "Done.", tools=[wait], clock=clock, task_tool="always"
+    ) as s:
+        handle = s.session.prompt("Go.", budget={"seconds": 61})
+        await until(lambda: s.types().count("tool_start") == 4)
+        await clock.advance(60)
+        assert (await handle).text == "Done."
+        assert s.harness.meter.seconds == 60
+
+
 async def test_a_call_that_is_done_is_not_stopped_by_its_budget() -> None:
     async with scene("Done.") as s:
         assert (await s.session.prompt("Go.", budget={"turns": 1})).text == "Done."
@@ -103,6 +123,18 @@ async def test_a_sessions_budget_covers_all_its_calls_also_after_a_restart() -> 
             await session.resume()
         await s.harness.session(budget={"turns": 9})
         assert (await session.resume()).text == "Two."
+
+
+async def test_a_session_whose_budget_is_used_up_takes_no_further_prompt() -> None:
+    async with scene("One.", "Two.") as s:
+        session = await s.harness.session(budget={"turns": 1})
+        await session.prompt("1")
+        with pytest.raises(BudgetExceededError):
+            await session.prompt("2")
+        assert len(s.model.requests) == 1
+        assert [first_text(message) for message in s.messages] == ["1", "One."]
+        await s.harness.session(budget={"turns": 2})
+        assert (await session.prompt("2")).text == "Two."
 
 
 async def test_an_agents_budget_covers_its_sessions_and_tasks() -> None:
@@ -334,6 +366,39 @@ async def test_a_call_that_had_started_when_the_process_died_is_not_repeated() -
         assert not started.is_set()
         assert "outcome of this call is unknown" in results(s)[0]
         assert_sound(s.messages)
+
+
+async def test_a_prompt_after_a_crash_in_a_tool_finds_a_sound_conversation() -> None:
+    store, started = MemoryStore(), asyncio.Event()
+
+    @tool
+    async def launch() -> str:
+        """Launch."""
+        started.set()
+        await asyncio.Event().wait()
+        return "never"
+
+    async with killed(store, ScriptedModel([call("launch", {})]), tools=[launch]) as session:
+        session.prompt("Launch.")
+        await started.wait()
+    async with scene("I will look first.", tools=[launch], store=store) as s:
+        assert (await s.session.prompt("Did it fly?")).text == "I will look first."
+        assert "outcome of this call is unknown" in results(s)[0]
+        assert_sound(s.messages)
+
+
+async def test_a_new_prompt_ends_a_pause_that_outlived_its_process() -> None:
+    store, paid = MemoryStore(), list[int]()
+    tools = [pay_tool(paid, approval=True)]
+    async with scene(call("pay", {"amount": 5}, id="b"), tools=tools, store=store) as s:
+        s.session.prompt("Pay.")
+        await until(lambda: s.session.approvals.pending)
+    async with scene("As you wish.", tools=tools, store=store) as s:
+        assert (await s.session.prompt("Never mind.")).text == "As you wish."
+        assert "was not run" in results(s)[0]
+        assert not s.session.approvals.pending
+        assert_sound(s.messages)
+        assert not paid
 
 
 async def test_a_prompt_without_an_answer_is_asked_again() -> None:

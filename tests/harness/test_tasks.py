@@ -294,6 +294,25 @@ async def test_a_call_of_a_named_task_that_waited_for_approval_when_its_process_
         assert not paid
 
 
+async def test_calls_of_tasks_inside_tasks_are_approved_on_the_session_that_gave_them() -> None:
+    @tool(approval=True)
+    async def pay() -> str:
+        """Pay."""
+        return "paid"
+
+    deeper = call("task", {"prompt": "deeper"})
+    async with scene(deeper, deeper, call("pay", {}, id="c1"), "Paid.", "b", "a", tools=[pay], task_tool="always") as s:
+        handle = s.session.prompt("Go.")
+        await until(lambda: "approval_request" in s.types())
+        assert [approval.tool_call_id for approval in s.session.approvals.pending] == ["c1"]
+        await s.session.approve("c1")
+        await handle
+        assert first_text(s.model.requests[3].messages[-1]) == "paid"
+        assert s.session.approvals.pending == []
+        with pytest.raises(SessionError, match="waits"):
+            await s.session.approve("c1")
+
+
 # ----------------------------------------------------------------------------------- what a child inherits
 
 

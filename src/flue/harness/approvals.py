@@ -7,7 +7,8 @@ a pause outlives the process: a later `session.resume()` finds the calls and goe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -58,18 +59,29 @@ class Approval:
 
 
 class Approvals:
-    """The approvals of one session."""
+    """The approvals of one session, and of the tasks that it has under way."""
 
     def __init__(self, history: History, clock: Clock) -> None:
         self._history = history
         self._clock = clock
         self._all = {item["toolCallId"]: Approval.from_json(item) for item in history.metadata.get(KEY, [])}
         self._decided: dict[str, asyncio.Event] = {}
+        self._tasks: list[Approvals] = []
 
     @property
     def pending(self) -> list[Approval]:
-        """Return the calls that wait for a decision, oldest first."""
-        return [approval for approval in self._all.values() if approval.state == "pending"]
+        """Return the calls that wait for a decision: the session's own, then those of its tasks, oldest first."""
+        own = [approval for approval in self._all.values() if approval.state == "pending"]
+        return [*own, *(approval for task in self._tasks for approval in task.pending)]
+
+    @contextmanager
+    def including(self, task: Approvals) -> Iterator[None]:
+        """Take decisions for a task, too, while it runs."""
+        self._tasks.append(task)
+        try:
+            yield
+        finally:
+            self._tasks.remove(task)
 
     def find(self, tool_call_id: str) -> Approval | None:
         """Return the approval of a call that is not finished yet."""
@@ -98,6 +110,10 @@ class Approvals:
         (`approval_decided`).
         """
         approval = self._all.get(tool_call_id)
+        if approval is None or approval.state != "pending":
+            for task in self._tasks:
+                if any(item.tool_call_id == tool_call_id for item in task.pending):
+                    return await task.decide(tool_call_id, state, reason)
         if approval is None:
             waiting = ", ".join(item.tool_call_id for item in self.pending) or "none"
             raise SessionError(

@@ -15,6 +15,7 @@ from flue.events import Scope
 from flue.harness.compaction.compact import Compactor
 from flue.harness.compaction.sizes import limits_for
 from flue.harness.entries import Source
+from flue.harness.left_open import settle_calls_left_open
 from flue.harness.meter import Meter, Meters
 from flue.harness.prompt import date_text
 from flue.harness.responses import ModelRef, PromptResponse, ResultResponse
@@ -92,8 +93,11 @@ async def run_prompt(
     own = Meter("call", options.budget)
     meters = Meters.of((own, session.meter, session.harness.meter, *options.meters))
     loop = _loop(session, scope, model, outcome, replace(options, meters=meters))
+    # A budget that an earlier call used up: a call of one turn would otherwise never meet it.
+    meters.check(clock.monotonic())
     message = None
     if text is not None:
+        settle_calls_left_open(session.history, session.approvals, clock.now_ms())
         content = TextContent(text + FOOTER if outcome else text)
         now = clock.now_ms()
         message = UserMessage((*session.date_note.blocks(date_text(now)), content, *options.images), now)

@@ -16,7 +16,6 @@ from flue.errors import SessionError, UsageError
 from flue.events import Scope, TaskEnd, TaskStart
 from flue.harness.env import SessionEnv
 from flue.harness.history import History
-from flue.harness.left_open import settle_calls_left_open
 from flue.harness.meter import Meters
 from flue.harness.prompting import CallOptions
 from flue.harness.responses import PromptResponse, ResultResponse
@@ -108,8 +107,8 @@ async def _prompt(  # noqa: PLR0917 - one of each
     emitter.emit(task_scope, TaskStart, work.text, agent, work.cwd)
     reply: PromptResponse | ResultResponse[Any] | None = None
     try:
-        settle_calls_left_open(child.history, child.approvals, clock.now_ms())
-        reply = await child.start_prompt(work.text, wanted, _options(parent, agent, work, options), "task")
+        with parent.approvals.including(child.approvals):
+            reply = await child.start_prompt(work.text, wanted, _options(parent, agent, work, options), "task")
         return reply
     finally:
         milliseconds = round((clock.monotonic() - started) * 1000)

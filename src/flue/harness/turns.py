@@ -66,7 +66,6 @@ from flue.messages import (
     ToolCall,
     ToolResultMessage,
     ToolSpecs,
-    Usage,
     UserMessage,
 )
 from flue.ports import Clock, Delta, Ids, Model, ModelInfo, ModelRequest
@@ -139,38 +138,35 @@ class TurnLoop:
 
     async def between_turns(self) -> None:
         """Raise `BudgetExceededError` when a budget is used up; compact the conversation when it is too long."""
-        self.meters.check()
+        self.meters.check(self.clock.monotonic())
         await self.compactor.compact_if_needed()
 
     async def _turn(self, incoming: Sequence[tuple[UserMessage, Source]]) -> tuple[AssistantMessage, bool]:
+        """Run one turn; return its answer and whether the model is done."""
         session_scope = self.scope
         started = self.clock.monotonic()
         self.scope = replace(session_scope, turn_id=f"turn_{self.ids.ulid()}")
+        left = None if incoming else left_open(self.history.transcript.messages)
         try:
-            self._emit(TurnStart, "agent")
-            left = None if incoming else left_open(self.history.transcript.messages)
-            for message, source in incoming:
-                self._record(message, source)
-            self.history.write()
-            if left is None:
-                answer = await self._ask()
-                results, terminate = await self._act(answer)
-            else:
-                answer, calls = left
-                results, terminate = await self._finish_left(calls)
-            self._emit(TurnEnd, "agent", answer, results)
+            with self.meters.running(self.clock):
+                self._emit(TurnStart, "agent")
+                for message, source in incoming:
+                    self._record(message, source)
+                self.history.write()
+                answer = left[0] if left else await self._ask()
+                results, terminate = await (self._finish_left(left[1]) if left else self._act(answer))
+                self._emit(TurnEnd, "agent", answer, results)
         finally:
             turn_scope, self.scope = self.scope, session_scope
-        elapsed = self.clock.monotonic() - started
-        asked = left is None
-        self.meters.add(answer.usage if asked else Usage(), turns=int(asked), seconds=elapsed)
+        if left is None:
+            self.meters.add(answer.usage, turns=1)
         info = self.model.info
         failed = answer.stop_reason in ("error", "aborted")
         self.emitter.emit(
             turn_scope,
             Turn,
             "agent",
-            round(elapsed * 1000),
+            round((self.clock.monotonic() - started) * 1000),
             info.id,
             info.provider,
             info.api,
