@@ -7,6 +7,8 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
+# Where it is set, every command of the tests would compile the sources anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 VENV := .venv
 BENCH := .venv-bench

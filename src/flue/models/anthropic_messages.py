@@ -1,6 +1,6 @@
 """The `anthropic-messages` protocol: `POST {base_url}/v1/messages`, streamed.
 
-Facts: docs.claude.com (Messages API, prompt caching, extended and adaptive thinking) and specification chapter 15.
+Facts: docs.claude.com (Messages API, prompt caching, extended and adaptive thinking).
 """
 
 from __future__ import annotations

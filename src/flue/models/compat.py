@@ -1,7 +1,7 @@
 """Where a provider departs from its protocol: one record, one table by host.
 
-Facts: specification chapter 15 and the catalogue's own flags. A host that is not listed here speaks the protocol as
-its inventor does, except that only the inventor's own host gets its extras (see `STANDARD_HOSTS`).
+Facts: the hosts' own references, what they answered, and the catalogue's flags. A host that is not listed here speaks
+the protocol as its inventor does, except that only the inventor's own host gets its extras (see `STANDARD_HOSTS`).
 """
 
 from __future__ import annotations

@@ -19,8 +19,7 @@ RETRYABLE_KINDS = re.compile(
 )
 # A spent budget answers 429 too, and asking again cannot help.
 SPENT = re.compile(r"insufficient_quota|billing_hard_limit|credit balance is too low", re.IGNORECASE)
-# How providers say that a conversation no longer fits. Sources: the providers' own answers as listed in the
-# specification (chapter 9).
+# How providers say that a conversation no longer fits: the words of their own answers.
 OVERFLOW = re.compile(
     r"prompt is too long|request_too_large|input is too long for requested model|exceeds the context window"
     r"|exceeds (?:the )?(?:model'?s )?maximum context length of [\d,]+ tokens?"

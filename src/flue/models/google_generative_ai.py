@@ -1,7 +1,6 @@
 """The `google-generative-ai` protocol: `POST {base_url}/models/{id}:streamGenerateContent?alt=sse`.
 
-Facts: ai.google.dev (generateContent reference, function calling, thinking, thought signatures) and specification
-chapter 15.
+Facts: ai.google.dev (generateContent reference, function calling, thinking, thought signatures).
 """
 
 from __future__ import annotations

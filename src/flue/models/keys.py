@@ -1,7 +1,7 @@
 """API keys and other values that a provider takes from the environment.
 
 The environment is always the mapping an application passed (process environment, `.env`, Worker bindings), never
-`os.environ`. Variable names: specification chapter 15.
+`os.environ`. Variable names: those of the providers' own libraries and documentation.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The `openai-completions` protocol: `POST {base_url}/chat/completions`, streamed.
 
 Spoken by OpenAI and, with departures that `flue.models.compat` lists, by most other hosts. Facts: platform.openai.com
-(Chat Completions, streaming, prompt caching), the hosts' own references, and specification chapter 15.
+(Chat Completions, streaming, prompt caching) and the hosts' own references.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The `openai-responses` protocol: `POST {base_url}/responses`, streamed.
 
 By default nothing is kept on the provider's side: reasoning comes encrypted and is sent back with the history. Facts:
-platform.openai.com (Responses, reasoning, streaming events) and specification chapter 15.
+platform.openai.com (Responses, reasoning, streaming events).
 """
 
 from __future__ import annotations

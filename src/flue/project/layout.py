@@ -17,7 +17,7 @@ Kind = Literal["agents", "workflows"]
 
 # Names stand in URL paths and, after `workflow:`, in run ids, where a colon separates.
 _NAME = re.compile(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)*\Z")
-# On Cloudflare names become Durable Object classes and bindings; the original fixes this pattern.
+# On Cloudflare names become Durable Object classes and bindings, which deployed code is found by.
 _CLOUDFLARE_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
 
 
