@@ -340,7 +340,7 @@ WakeKind = Literal["work", "cancel", "events"]
 class Wake:
     """Something changed: there is `work` to claim, an abort was asked for (`cancel`), or a log grew (`events`).
 
-    `owner` is whom it concerns (empty: everybody); `key` names the log.
+    `owner` is whom it concerns (empty: everybody); `key` names the log (empty: look at any that you follow).
     """
 
     kind: WakeKind

@@ -1,4 +1,4 @@
-"""Where sessions live: a SQLite file, memory, or a user's own save/load/delete object.
+"""Where sessions and durable work live: a SQLite file, Postgres, memory; sessions also in a user's own object.
 
 Names are loaded when they are first used: importing this package imports no database module.
 """
@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flue.stores.memory import MemoryStore
     from flue.stores.persist import PersistStore
+    from flue.stores.postgres import PostgresStore
     from flue.stores.sqlite import SqliteStore
 
-__all__ = ["MemoryStore", "PersistStore", "SqliteStore"]
+__all__ = ["MemoryStore", "PersistStore", "PostgresStore", "SqliteStore"]
 
-_HOMES = {"MemoryStore": "memory", "PersistStore": "persist", "SqliteStore": "sqlite"}
+_HOMES = {"MemoryStore": "memory", "PersistStore": "persist", "PostgresStore": "postgres", "SqliteStore": "sqlite"}
 
 
 def __getattr__(name: str) -> Any:

@@ -52,9 +52,14 @@ class Connection(Protocol):
 
 Work = Callable[[Connection], T]
 
-Verdict = Literal["each_alone", "keep", "reopen"]
+Verdict = Literal["each_alone", "keep", "reopen", "retry", "retry_reopened"]
 """What to do after a transaction failed as a whole: try each piece of work in a transaction of its own (one may be
-too large for a disk that is nearly full), fail it all and keep the connection, or also open a new connection."""
+too large for a disk that is nearly full), fail it all and keep the connection, or also open a new connection. The
+last two try the transaction again (two that waited for each other; a connection that was lost before the commit), on
+the same or on a new connection, a few times; then they fail it all."""
+
+_TRIES = 5
+_RETRIED = ("retry", "retry_reopened")
 
 
 @dataclass(slots=True, eq=False)
@@ -62,6 +67,7 @@ class _Job:
     work: Work[Any] | None
     touches: Collection[str]
     after: Callable[[], None] | None
+    order: str
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
     result: Any = None
@@ -73,7 +79,9 @@ class GroupCommit:
 
     `connect` opens the connection, in the writer thread, when work first arrives and again after a failure that
     makes the old one doubtful; `judge` gives the verdict on a failed transaction; `explain` turns what went wrong
-    into the error that awaiters get; `closed` makes the error for work submitted after `aclose()`.
+    into the error that awaiters get; `closed` makes the error for work submitted after `aclose()`. With `in_order`
+    the work of a transaction is sorted by its `order`, work without one last: where several transactions run at once,
+    that keeps them from locking the same rows in different orders.
     """
 
     def __init__(
@@ -84,12 +92,14 @@ class GroupCommit:
         explain: Callable[[Exception], Exception],
         closed: Callable[[], Exception],
         name: str,
+        in_order: bool = False,
     ) -> None:
         self._connect = connect
         self._judge = judge
         self._explain = explain
         self._closed = closed
         self._name = name
+        self._in_order = in_order
         self._connection: Connection | None = None
         self._wake = threading.Condition()
         self._queue: list[_Job] = []
@@ -98,7 +108,12 @@ class GroupCommit:
         self._thread: threading.Thread | None = None
 
     def submit(
-        self, work: Work[T], *, touches: Collection[str] = (), after: Callable[[], None] | None = None
+        self,
+        work: Work[T],
+        *,
+        touches: Collection[str] = (),
+        after: Callable[[], None] | None = None,
+        order: str = "",
     ) -> asyncio.Future[T]:
         """Queue `work`, to be called with the connection inside a transaction of the writer thread.
 
@@ -108,14 +123,14 @@ class GroupCommit:
         Cancelling the future does not take the work back. `touches` names what is written, for `pending`; `after` is
         called in the writer thread once the work is durable.
         """
-        return self._enqueue(work, touches, after)
+        return self._enqueue(work, touches, after, order)
 
     def settled(self) -> asyncio.Future[None]:
         """Return a future that is done once all work submitted so far has been committed or has failed.
 
         It opens the database when that has not happened yet, and raises when it cannot be opened.
         """
-        return self._enqueue(None, (), None)
+        return self._enqueue(None, (), None, "")
 
     def pending(self, name: str | None = None) -> bool:
         """Say whether work that touches `name` (None: any work) is queued or not yet committed."""
@@ -132,10 +147,10 @@ class GroupCommit:
             await asyncio.to_thread(self._thread.join)
 
     def _enqueue(
-        self, work: Work[Any] | None, touches: Collection[str], after: Callable[[], None] | None
+        self, work: Work[Any] | None, touches: Collection[str], after: Callable[[], None] | None, order: str
     ) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
-        job = _Job(work, touches, after, loop, loop.create_future())
+        job = _Job(work, touches, after, order, loop, loop.create_future())
         with self._wake:
             if self._closing:
                 job.future.set_exception(self._closed())
@@ -164,24 +179,59 @@ class GroupCommit:
             while not self._queue and not self._closing:
                 self._wake.wait()
             self._running, self._queue = self._queue, []
-            return self._running
+        if self._in_order:
+            self._running = sorted(self._running, key=lambda job: (not job.order, job.order))
+        return self._running
 
     def _commit(self, batch: Sequence[_Job]) -> None:
-        try:
-            if self._connection is None:
-                self._connection = self._connect()
-            if any(job.work for job in batch):
-                _transact(self._connection, batch)
-        except Exception as error:  # noqa: BLE001  (the thread must outlive whatever work or a broken disk does)
-            verdict = self._judge(error)
-            if verdict == "reopen":
-                self._disconnect()
-            if verdict == "each_alone" and len(batch) > 1:
-                for job in batch:
-                    self._commit([job])
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                if self._connection is None:
+                    self._connection = self._connect()
+                if any(job.work for job in batch):
+                    self._transact(self._connection, batch)
                 return
+            except Exception as error:  # noqa: BLE001  (the thread must outlive whatever work or a broken disk does)
+                verdict = self._judge(error)
+                if verdict in ("reopen", "retry_reopened"):
+                    self._disconnect()
+                if verdict in _RETRIED and tries_left:
+                    continue
+                if verdict == "each_alone" and len(batch) > 1:
+                    for job in batch:
+                        self._commit([job])
+                    return
+                for job in batch:
+                    job.error = error
+                return
+
+    def _transact(self, connection: Connection, batch: Sequence[_Job]) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
             for job in batch:
-                job.error = error
+                self._run(connection, job)
+            connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(Exception):  # some failures have rolled back already
+                connection.execute("ROLLBACK")
+            raise
+
+    def _run(self, connection: Connection, job: _Job) -> None:
+        job.error = None
+        if job.work is None:
+            return
+        connection.execute("SAVEPOINT job")
+        try:
+            job.result = job.work(connection)
+        except Exception as error:
+            if self._judge(error) in _RETRIED:
+                raise
+            job.error = error
+            try:
+                connection.execute("ROLLBACK TO job")
+            except Exception:  # noqa: BLE001  (the whole transaction is gone, and `error` is why)
+                raise error from None
+        connection.execute("RELEASE job")
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -201,34 +251,6 @@ class GroupCommit:
             # One wake-up a batch, not one a job. A loop that has been closed has nobody waiting.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(_settle, jobs)
-
-
-def _transact(connection: Connection, batch: Sequence[_Job]) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        for job in batch:
-            _run(connection, job)
-        connection.execute("COMMIT")
-    except BaseException:
-        with contextlib.suppress(Exception):  # some failures have rolled back already
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _run(connection: Connection, job: _Job) -> None:
-    job.error = None
-    if job.work is None:
-        return
-    connection.execute("SAVEPOINT job")
-    try:
-        job.result = job.work(connection)
-    except Exception as error:  # noqa: BLE001  (whatever it is, its awaiter gets it)
-        job.error = error
-        try:
-            connection.execute("ROLLBACK TO job")
-        except Exception:  # noqa: BLE001  (the whole transaction is gone, and `error` is why)
-            raise error from None
-    connection.execute("RELEASE job")
 
 
 def _settle(jobs: Sequence[_Job]) -> None:

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flue.stores.memory import MemoryStore
     from flue.testing.clock import VirtualClock
+    from flue.testing.history_contract import HistoryContract
     from flue.testing.ids import SequentialIds
     from flue.testing.provider.reply import call
     from flue.testing.provider_server import ProviderServer
     from flue.testing.sandbox_conformance import SandboxConformance
     from flue.testing.scripted import RecordedRequest, ScriptedModel, hang, thinking
     from flue.testing.store_contract import DurableStoreContract, StoreContract
+    from flue.testing.work_contract import WorkContract
 
 __all__ = [
     "DurableStoreContract",
+    "HistoryContract",
     "MemoryStore",
     "ProviderServer",
     "RecordedRequest",
@@ -28,6 +31,7 @@ __all__ = [
     "SequentialIds",
     "StoreContract",
     "VirtualClock",
+    "WorkContract",
     "call",
     "hang",
     "thinking",
@@ -36,12 +40,14 @@ __all__ = [
 _EXPORTS = {
     "stores.memory": ("MemoryStore",),
     "testing.clock": ("VirtualClock",),
+    "testing.history_contract": ("HistoryContract",),
     "testing.ids": ("SequentialIds",),
     "testing.provider.reply": ("call",),
     "testing.provider_server": ("ProviderServer",),
     "testing.sandbox_conformance": ("SandboxConformance",),
     "testing.scripted": ("RecordedRequest", "ScriptedModel", "hang", "thinking"),
     "testing.store_contract": ("DurableStoreContract", "StoreContract"),
+    "testing.work_contract": ("WorkContract",),
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names}
 

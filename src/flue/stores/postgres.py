@@ -1,0 +1,161 @@
+"""Sessions and durable work in Postgres, shared by several nodes."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from secrets import token_hex
+from typing import Any, TypeVar
+
+from flue.durable.records import Wake
+from flue.errors import UsageError
+from flue.stores import postgres_connection
+from flue.stores.failures import store_closed
+from flue.stores.group_commit import Connection, GroupCommit
+from flue.stores.listeners import Listener
+from flue.stores.postgres_connection import PostgresConnection, close_quietly
+from flue.stores.postgres_driver import psycopg
+from flue.stores.postgres_listen import Notifications
+from flue.stores.sql.store import SqlStore
+from flue.stores.sql.transaction import POSTGRES, Transaction, Transition
+
+T = TypeVar("T")
+
+
+class PostgresStore(SqlStore):
+    """A `DurableStore` in a Postgres database (15 or newer), which many nodes share. Needs the extra `postgres`.
+
+    An awaited write is durable as the server means it (`synchronous_commit` is on). Transitions of one lane run in
+    order on one of `writers` connections; those that wait are committed together. Reads use up to `readers`
+    connections, wake-ups one more. `schema` holds the tables; it is made when missing.
+
+    After a lost connection everything is tried again for `retry_for` seconds. A transaction is repeated only when the
+    database says that it was not committed, so nothing is ever done twice.
+    """
+
+    def __init__(
+        self, url: str, *, schema: str = "flue", writers: int = 4, readers: int = 4, retry_for: float = 30.0
+    ) -> None:
+        if not url.startswith(("postgresql://", "postgres://")):
+            raise UsageError(
+                "PostgresStore needs a URL that starts with postgresql://.",
+                hint="For example FLUE_DATABASE_URL=postgresql://user:password@host/database.",
+            )
+        super().__init__()
+        self._schema = schema
+        # A channel's name has at most 63 bytes.
+        self._channel = f"flue_{hashlib.sha256(schema.encode()).hexdigest()[:16]}"
+        self._sender = token_hex(8)
+        self._connect: Callable[[], psycopg.Connection[Any]] = partial(
+            postgres_connection.connect, url, schema, retry_for
+        )
+        self._migration = threading.Lock()
+        self._migrated = False
+        self._closed = False
+        self._idle_readers: list[psycopg.Connection[Any]] = []
+        self._reader_threads = ThreadPoolExecutor(readers, "flue-store-read")
+        self._notifications: Notifications | None = None
+        self._writers = [
+            GroupCommit(
+                self._open_writer,
+                judge=postgres_connection.judge,
+                explain=postgres_connection.explain,
+                closed=lambda: store_closed("The Postgres store"),
+                name=f"flue-store-write-{number}",
+                in_order=True,
+            )
+            for number in range(writers)
+        ]
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """See `flue.durable.port.DurableStore`."""
+        remove = super().listen(listener)
+        if self._notifications is None and not self._closed:
+            self._notifications = Notifications(self._open, self._channel, self._sender, self._listeners.tell)
+        return remove
+
+    async def aclose(self) -> None:
+        """Write what is queued, wait for running reads, and close all connections."""
+        self._closed = True
+        if self._notifications is not None:
+            notifications, self._notifications = self._notifications, None
+            await asyncio.to_thread(notifications.stop)
+        await asyncio.to_thread(self._reader_threads.shutdown)
+        while self._idle_readers:
+            close_quietly(self._idle_readers.pop())
+        await asyncio.gather(*(writer.aclose() for writer in self._writers))
+
+    # -------------------------------------------------------------------------------------------- transitions
+
+    def _submit(self, transition: Transition[T], *, lane: str = "", touches: Collection[str] = ()) -> asyncio.Future[T]:
+        wakes: list[Wake] = []
+
+        def work(connection: Connection) -> T:
+            assert isinstance(connection, PostgresConnection)
+            tx = Transaction(connection, POSTGRES)
+            result = transition(tx)
+            wakes[:] = tx.wakes
+            connection.notify(wakes)
+            return result
+
+        return self._writer(lane).submit(work, touches=touches, after=lambda: self._listeners.tell(wakes), order=lane)
+
+    def _writer(self, lane: str) -> GroupCommit:
+        if not lane:
+            return self._writers[0]
+        return self._writers[
+            hashlib.blake2b(lane.encode("utf-8", "replace"), digest_size=1).digest()[0] % len(self._writers)
+        ]
+
+    async def _read(self, query: Transition[T], key: str | None = None) -> T:
+        pending = [writer for writer in self._writers if writer.pending(key)]
+        if pending and not self._closed:
+            await asyncio.gather(*(writer.settled() for writer in pending))
+        if self._closed:
+            raise store_closed("The Postgres store")
+        return await asyncio.get_running_loop().run_in_executor(self._reader_threads, self._read_in_thread, query)
+
+    def _read_in_thread(self, query: Transition[T]) -> T:
+        try:
+            for last in (False, False, True):
+                connection = self._idle_readers.pop() if self._idle_readers and not last else self._open()
+                try:
+                    return self._read_with(connection, query)
+                except psycopg.Error as error:
+                    close_quietly(connection)
+                    # Reading again is always safe.
+                    if last or not postgres_connection.is_lost(error):
+                        raise
+            raise AssertionError("unreachable")
+        except Exception as error:
+            raise postgres_connection.explain(error) from error
+
+    def _read_with(self, connection: psycopg.Connection[Any], query: Transition[T]) -> T:
+        # One snapshot, so that all its queries see the same commits.
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        result = query(Transaction(PostgresConnection(lambda: connection, "", ""), POSTGRES))
+        connection.execute("COMMIT")
+        self._idle_readers.append(connection)
+        return result
+
+    # -------------------------------------------------------------------------------------------- connections
+
+    def _open_writer(self) -> Connection:
+        return PostgresConnection(self._open, self._channel, self._sender)
+
+    def _open(self) -> psycopg.Connection[Any]:
+        """Open a connection to a database with our tables."""
+        connection = self._connect()
+        try:
+            with self._migration:
+                if not self._migrated:
+                    postgres_connection.migrate(connection, self._schema)
+                    self._migrated = True
+        except BaseException:
+            close_quietly(connection)
+            raise
+        return connection

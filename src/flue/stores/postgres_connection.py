@@ -1,0 +1,299 @@
+"""A connection to Postgres with the face that the SQL transitions expect, and what its errors mean."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+from flue.durable.records import Wake
+from flue.errors import DurabilityError, FlueError
+from flue.stores.failures import newer_format
+from flue.stores.group_commit import Cursor, Verdict
+from flue.stores.postgres_driver import errors as pg
+from flue.stores.postgres_driver import psycopg
+from flue.stores.postgres_driver import sql as pg_sql
+from flue.stores.sql.schema import durable_tables
+
+# Any number will do, as long as it is the same in every Flue and in nobody else's advisory locks.
+_MIGRATION_LOCK = 0x466C7565
+
+MIGRATIONS: tuple[Sequence[str], ...] = (
+    (
+        """CREATE TABLE sessions (
+            number BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            key TEXT COLLATE "C" NOT NULL UNIQUE,
+            version BIGINT NOT NULL,
+            entries BIGINT NOT NULL,
+            leaf_id TEXT COLLATE "C",
+            metadata TEXT NOT NULL,
+            created_at TEXT NOT NULL,
+            updated_at TEXT NOT NULL
+        )""",
+        """CREATE TABLE entries (
+            session BIGINT NOT NULL,
+            position BIGINT NOT NULL,
+            id TEXT COLLATE "C" NOT NULL,
+            body TEXT NOT NULL,
+            PRIMARY KEY (session, position)
+        )""",
+        *durable_tables(
+            serial="BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY", integer="BIGINT", text='TEXT COLLATE "C"'
+        ),
+    ),
+)
+"""What turns format n into format n+1; a new schema starts at format 0. Only ever add to the end."""
+
+
+@cache
+def _translate(sql: str) -> str:
+    return sql.replace("%", "%%").replace("?", "%s")
+
+
+# Postgres keeps no NUL in text. Escaped like this, texts keep their order and their prefixes.
+_ESCAPES = (("\x01", "\x01\x02"), ("\x00", "\x01\x01"))
+
+
+def _escape(value: Any) -> Any:
+    if isinstance(value, str) and ("\x00" in value or "\x01" in value):
+        for character, escaped in _ESCAPES:
+            value = value.replace(character, escaped)
+    return value
+
+
+def _restore(row: Any) -> Any:
+    if row is None or not any(isinstance(value, str) and "\x01" in value for value in row):
+        return row
+    return tuple(_unescape(value) if isinstance(value, str) else value for value in row)
+
+
+def _unescape(value: str) -> str:
+    return value.replace("\x01\x01", "\x00").replace("\x01\x02", "\x01")
+
+
+class _Rows:
+    """A cursor whose texts are as they were given."""
+
+    __slots__ = ("_cursor",)
+
+    def __init__(self, cursor: psycopg.Cursor[Any]) -> None:
+        self._cursor = cursor
+
+    @property
+    def rowcount(self) -> int:
+        return self._cursor.rowcount
+
+    def fetchone(self) -> Any:
+        return _restore(self._cursor.fetchone())
+
+    def fetchall(self) -> list[Any]:
+        return [_restore(row) for row in self._cursor.fetchall()]
+
+
+class PostgresConnection:
+    """A connection in autocommit mode.
+
+    When it is lost while a commit is under way, the database is asked, over a new connection, what became of the
+    transaction: a commit that has happened is reported as such, and only one that has not raises.
+    """
+
+    def __init__(self, connect: Callable[[], psycopg.Connection[Any]], channel: str, sender: str) -> None:
+        self._connect = connect
+        self._channel = channel
+        self._sender = sender
+        self._raw = connect()
+        self._transaction: str | None = None
+        self._wakes: dict[Wake, None] = {}
+
+    def execute(self, sql: str, parameters: Any = (), /) -> Cursor:
+        """Run one statement."""
+        if sql == "BEGIN IMMEDIATE":
+            return self._begin()
+        if sql == "COMMIT":
+            return self._commit()
+        if sql == "ROLLBACK":
+            self._wakes.clear()
+        cursor = self._raw.execute(_translate(sql), [_escape(value) for value in parameters] if parameters else None)
+        return _Rows(cursor)
+
+    def executemany(self, sql: str, parameters: Any, /) -> Cursor:
+        """Run one statement for each row of parameters, in one round trip."""
+        cursor = self._raw.cursor()
+        cursor.executemany(_translate(sql), [[_escape(value) for value in row] for row in parameters])
+        return _Rows(cursor)
+
+    def notify(self, wakes: Sequence[Wake]) -> None:
+        """Tell other nodes when the transaction is committed."""
+        self._wakes.update(dict.fromkeys(wakes))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._raw.close()
+
+    def _begin(self) -> Cursor:
+        self._wakes.clear()
+        cursor = self._raw.execute("BEGIN; SELECT pg_current_xact_id()::text")
+        cursor.nextset()
+        row = cursor.fetchone()
+        assert row is not None
+        self._transaction = row[0]
+        return _Rows(cursor)
+
+    def _commit(self) -> Cursor:
+        if self._wakes:
+            texts = [f"{self._sender} {wake.kind} {_short(wake.key or wake.owner)}" for wake in self._wakes]
+            self._raw.execute("SELECT pg_notify(%s, wake) FROM unnest(%s::text[]) AS wake", [self._channel, texts])
+        transaction, self._transaction = self._transaction, None
+        try:
+            return _Rows(self._raw.execute("COMMIT"))
+        except psycopg.OperationalError as error:
+            if not self._raw.closed or transaction is None:
+                raise
+            self._raw = self._connect()
+            if not self._has_committed(transaction):
+                raise LostConnectionError from error
+            return _Rows(self._raw.cursor())
+
+    def _has_committed(self, transaction: str) -> bool:
+        while True:
+            row = self._raw.execute("SELECT pg_xact_status(%s::xid8)", [transaction]).fetchone()
+            if row is None or row[0] != "in progress":
+                return row is not None and row[0] == "committed"
+            time.sleep(0.02)
+
+
+def _short(name: str) -> str:
+    # A notification has at most 8,000 bytes; an empty name stands for all.
+    return _escape(name) if len(name) < 1000 else ""
+
+
+class LostConnectionError(psycopg.OperationalError):
+    """The connection was lost and what was under way has not been committed."""
+
+
+def connect(url: str, schema: str, retry_for: float) -> psycopg.Connection[Any]:
+    """Open a connection; while the database is not to be reached, try again for some seconds.
+
+    Raises `DurabilityError` (code `store_unreachable`) after that, and `psycopg.Error` for what trying again cannot
+    help (a wrong password, a database that does not exist).
+    """
+    deadline, pause = time.monotonic() + retry_for, 0.05
+    while True:
+        try:
+            connection = psycopg.connect(url, autocommit=True, connect_timeout=5, application_name="flue")
+        except psycopg.OperationalError as error:
+            refused = error.sqlstate is not None and not error.sqlstate.startswith(_UNAVAILABLE)
+            if refused or time.monotonic() + pause > deadline:
+                raise unreachable(error) from error
+            time.sleep(pause)
+            pause = min(1.0, pause * 2)
+            continue
+        # `synchronous_commit` may have been turned off for the database or the user; what is awaited must be durable.
+        connection.execute("SET synchronous_commit = on")
+        connection.execute(pg_sql.SQL("SET search_path TO {}").format(pg_sql.Identifier(schema)))
+        return connection
+
+
+# Classes 08 (connection) and 57P (shutting down, starting up, crashed), and 53300 (too many connections).
+_UNAVAILABLE = ("08", "57P", "53300")
+
+
+def migrate(connection: psycopg.Connection[Any], schema: str, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:
+    """Create or migrate the tables, one process at a time.
+
+    Raises `DurabilityError` (code `store_newer_format`) for a newer format.
+    """
+    name = pg_sql.Identifier(schema)
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", [_MIGRATION_LOCK])
+        connection.execute(pg_sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(name))
+        connection.execute("CREATE TABLE IF NOT EXISTS format (version BIGINT NOT NULL)")
+        row = connection.execute("SELECT version FROM format").fetchone()
+        found = 0 if row is None else row[0]
+        if found > len(migrations):
+            raise newer_format(f"The schema {schema} of the database", found, len(migrations))
+        for migration in migrations[found:]:
+            for statement in migration:
+                connection.execute(statement)
+        if found < len(migrations):
+            connection.execute("DELETE FROM format")
+            connection.execute("INSERT INTO format (version) VALUES (%s)", [len(migrations)])
+
+
+# ---------------------------------------------------------------------------------------------------- failures
+
+_RETRY = (pg.DeadlockDetected, pg.SerializationFailure)
+
+
+def judge(error: Exception) -> Verdict:
+    """Say what to do after a transaction failed; see `flue.stores.group_commit`."""
+    if isinstance(error, FlueError):
+        return "keep"
+    if isinstance(error, _RETRY):
+        return "retry"
+    if is_lost(error):
+        return "retry_reopened"
+    return "each_alone" if isinstance(error, pg.DiskFull) else "reopen"
+
+
+def is_lost(error: BaseException) -> bool:
+    """Say whether an error means that the connection is gone and nothing was committed."""
+    if isinstance(error, LostConnectionError):
+        return True
+    if not isinstance(error, psycopg.OperationalError):
+        return False
+    return error.sqlstate is None or error.sqlstate.startswith(_UNAVAILABLE)
+
+
+def unreachable(error: Exception) -> DurabilityError:
+    """Return the error for a database that cannot be reached."""
+    return DurabilityError(
+        f"The database cannot be reached: {_first_line(error)}.",
+        code="store_unreachable",
+        hint="Check FLUE_DATABASE_URL and that Postgres is running.",
+    )
+
+
+def explain(error: Exception) -> Exception:
+    """Return the `DurabilityError` that says what to do; Flue's own errors pass as they are."""
+    if isinstance(error, FlueError):
+        return error
+    if isinstance(error, UnicodeEncodeError):
+        text, code, hint = (
+            "Text for the database is not valid Unicode",
+            "store_invalid_text",
+            "Replace what is not valid.",
+        )
+    elif isinstance(error, pg.ProgramLimitExceeded):
+        text, code = "The database cannot hold a value this large", "store_too_big"
+        hint = "Keep large data in files, and identifiers short."
+    elif isinstance(error, pg.DiskFull):
+        text, code, hint = (
+            "The database is on a full disk",
+            "store_full",
+            "Free some space; later writes will work again.",
+        )
+    elif isinstance(error, pg.ReadOnlySqlTransaction):
+        text, code, hint = "The database is read-only", "store_readonly", "Connect to the primary server."
+    elif isinstance(error, pg.InsufficientPrivilege):
+        text, code, hint = "The database user lacks a privilege", "store_readonly", "Grant it CREATE on the database."
+    elif is_lost(error):
+        return unreachable(error)
+    else:
+        text, code, hint = "The database failed", "store_error", ""
+    explained = DurabilityError(f"{text}: {_first_line(error)}.", code=code, hint=hint)
+    explained.__cause__ = error
+    return explained
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def close_quietly(connection: psycopg.Connection[Any]) -> None:
+    """Close a connection that may be broken."""
+    with contextlib.suppress(psycopg.Error):
+        connection.close()

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flue.durable.port import DurableStore
+from flue.durable.records import Claimant, EventRow, JournalRecord, Outcome, Wake, Writes
+from flue.errors import DurabilityError
+from flue.testing.history_contract import HistoryContract
+from flue.testing.store_contract import DurableStoreContract
+from flue.testing.work_contract import Opening, WorkContract, admission, claim_one
+from tests.stores.postgres_server import INSTALL, PostgresServer, find_binaries
+
+psycopg = pytest.importorskip("psycopg", reason="needs the extra: pip install 'flue-agents[postgres]'")
+from flue.stores import postgres_connection  # noqa: E402  (after the check above)
+from flue.stores.postgres import PostgresStore  # noqa: E402
+from flue.stores.postgres_connection import LostConnectionError, PostgresConnection  # noqa: E402
+
+BINARIES = find_binaries()
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(BINARIES is None, reason=f"needs Postgres 15 or newer: {INSTALL}"),
+]
+URL = "FLUE_TEST_POSTGRES"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server() -> Iterator[PostgresServer]:
+    assert BINARIES is not None
+    server = PostgresServer(BINARIES)
+    server.start()
+    # Child processes read it too.
+    os.environ[URL] = server.url
+    yield server
+    server.stop()
+
+
+def open_schema(name: str) -> PostgresStore:
+    return PostgresStore(os.environ[URL], schema=name)
+
+
+class InPostgres(Opening):
+    opener = f"{__name__}:open_schema"
+
+    def make_store(self, directory: Path) -> DurableStore:
+        return open_schema(self.location(directory))
+
+    def location(self, directory: Path) -> str:
+        return "test_" + hashlib.sha256(str(directory).encode()).hexdigest()[:16]
+
+
+class TestPostgresSessions(InPostgres, DurableStoreContract):
+    pass
+
+
+class TestPostgresWork(InPostgres, WorkContract):
+    pass
+
+
+class TestPostgresHistory(InPostgres, HistoryContract):
+    pass
+
+
+async def work_through(store: DurableStore, owner: str, settled: list[str]) -> None:
+    """Admit and settle in eight lanes until 40 submissions of this owner are settled."""
+
+    async def lane(number: int) -> None:
+        for n in range(5):
+            id = f"{owner}-{number}-{n}"
+            first = Claimant(owner, f"attempt-{id}", 10**9)
+            admitted = await store.admit(admission(id, f"{owner}-{number}"), now=n, claimant=first)
+            assert admitted.claim is not None
+            await store.checkpoint(admitted.claim, Writes(journal=(JournalRecord("request", "t"),)))
+            await store.settle(admitted.claim, Outcome("completed"), now=n)
+            settled.append(id)
+
+    await asyncio.gather(*(lane(number) for number in range(8)))
+
+
+async def test_a_restart_of_the_database_loses_and_doubles_nothing(tmp_path: Path, server: PostgresServer) -> None:
+    settled: list[str] = []
+    async with InPostgres().opened(tmp_path) as one, InPostgres().opened(tmp_path) as two:
+        heard: asyncio.Queue[Wake] = asyncio.Queue()
+        two.listen(heard.put_nowait)
+        await heard.get()
+        working = asyncio.gather(work_through(one, "one", settled), work_through(two, "two", settled))
+        while len(settled) < 10:  # noqa: ASYNC110  (the workers have no other business than to fill the list)
+            await asyncio.sleep(0)
+        await asyncio.to_thread(server.restart)
+        await working
+        assert len(settled) == 80
+        for id in settled:
+            assert [record.kind for record in await one.load_journal(id)] == ["request", "settled"]
+        while not heard.empty():
+            heard.get_nowait()
+        # What was notified meanwhile is lost; the listener is told to look.
+        await one.admit(admission("after", "after"), now=9)
+        while await heard.get() != Wake("work"):
+            pass
+
+
+async def test_a_commit_whose_answer_was_lost_is_found_out_and_not_repeated(tmp_path: Path) -> None:
+    name = InPostgres().location(tmp_path)
+    async with InPostgres().opened(tmp_path):
+        pass
+    opened = 0
+
+    def connect() -> Any:
+        nonlocal opened
+        opened += 1
+        return postgres_connection.connect(os.environ[URL], name, 5)
+
+    raw = connect()
+    postgres_connection.migrate(raw, name)
+    connection = PostgresConnection(connect, "channel", "sender")
+    for answered in (True, False):
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("INSERT INTO lanes (lane, depth) VALUES (?, 1)", (f"lane-{answered}",))
+        lose_connection_at_commit(connection, committed=answered)
+        if answered:
+            connection.execute("COMMIT")
+        else:
+            with pytest.raises(LostConnectionError):
+                connection.execute("COMMIT")
+    assert raw.execute("SELECT lane FROM lanes").fetchall() == [("lane-True",)]
+    assert opened == 4
+    connection.close()
+    raw.close()
+
+
+def lose_connection_at_commit(connection: PostgresConnection, *, committed: bool) -> None:
+    """Make the next COMMIT of a connection lose it, after or before the database has done it."""
+    real = connection._raw
+
+    class Losing:
+        closed = True
+
+        def execute(self, sql: str) -> None:
+            assert sql == "COMMIT"
+            if committed:
+                real.execute(sql)
+            real.close()
+            raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+    connection._raw = Losing()  # type: ignore[assignment]
+
+
+async def test_two_nodes_that_wait_for_each_other_are_both_served(tmp_path: Path) -> None:
+    async with InPostgres().opened(tmp_path) as one, InPostgres().opened(tmp_path) as two:
+        # The writers sort their work by lane, so the opposite order of these does not matter.
+        lanes = [f"lane{n}" for n in range(12)]
+        for _ in range(5):
+            await asyncio.gather(
+                *(one.admit(admission(f"one-{lane}-{_}", lane), now=1) for lane in lanes),
+                *(two.admit(admission(f"two-{lane}-{_}", lane), now=1) for lane in reversed(lanes)),
+            )
+        assert [len(await one.list_lane(lane)) for lane in lanes] == [10] * 12
+
+
+async def test_other_nodes_hear_of_work_of_aborts_and_of_events(tmp_path: Path) -> None:
+    heard: asyncio.Queue[Wake] = asyncio.Queue()
+    async with InPostgres().opened(tmp_path) as one, InPostgres().opened(tmp_path) as two:
+        two.listen(heard.put_nowait)
+        for _ in range(3):
+            await heard.get()
+        await one.admit(admission("s1", reserve=3), now=0)
+        assert await heard.get() == Wake("work")
+        claim = await claim_one(one, "a1")
+        await one.checkpoint(claim, Writes(events=(EventRow("s1", 0, 0, "x"),)))
+        assert await heard.get() == Wake("events", key="s1")
+        await two.cancel("s1", "enough", now=1)
+        assert await heard.get() == Wake("cancel", "one")
+
+
+async def test_a_database_that_is_not_there_is_named(tmp_path: Path) -> None:
+    store = PostgresStore(f"postgresql:///x?host={tmp_path}", retry_for=0)
+    with pytest.raises(DurabilityError, match="cannot be reached") as caught:
+        await store.admit(admission("s1"), now=0)
+    assert caught.value.code == "store_unreachable"
+    await store.aclose()
+
+
+async def test_a_newer_format_is_refused(tmp_path: Path) -> None:
+    name = InPostgres().location(tmp_path)
+    async with InPostgres().opened(tmp_path) as store:
+        await store.admit(admission("s1"), now=0)
+    with postgres_connection.connect(os.environ[URL], name, 5) as connection:
+        connection.execute("UPDATE format SET version = 99")
+    async with InPostgres().opened(tmp_path) as store:
+        with pytest.raises(DurabilityError, match="format 99") as caught:
+            await store.get_submission("s1")
+        assert caught.value.code == "store_newer_format"
