@@ -56,10 +56,10 @@ docs: $(VENV)/installed-dev ## Run every snippet of the documentation
 bench: $(BENCH)/installed ## Measure against raw httpx2, pydantic-ai and openai-agents
 	@$(BENCH)/bin/python -m benchmarks
 
-faults: $(VENV)/installed-dev ## Run the tests that kill processes and cut connections
+faults: $(VENV)/installed-dev ## Run the tests that kill processes, break disks and run hostile scripts
 	@$(PYTEST) -m faults
 
-e2e: $(VENV)/installed-dev e2e-setup ## Run the tests that need more than Python (Pyodide under Node)
+e2e: $(VENV)/installed-dev e2e-setup ## Run the tests of whole processes, and of the core under Pyodide (Node)
 	@$(PYTEST) -m e2e
 
 e2e-setup: build/pyodide/installed ## Install what `make e2e` needs: Node 18 or newer must be there

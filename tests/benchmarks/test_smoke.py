@@ -74,6 +74,7 @@ def test_every_comparison_has_its_limit_measured_in_the_same_run() -> None:
         assert all((scenario, api, "raw") in tasks for scenario, api in compared)
 
 
+@pytest.mark.e2e
 def test_the_runner_prints_a_table_and_writes_its_samples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = tmp_path / "report.json"
     assert main(["--quick", "--only", "memory", "--json", str(report)]) == 0

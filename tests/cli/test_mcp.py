@@ -168,6 +168,7 @@ async def until(path: Path) -> None:
         await asyncio.sleep(0.01)
 
 
+@pytest.mark.e2e
 async def test_over_stdio_stdout_carries_only_messages_and_a_cancelled_call_ends_its_run(write: Write) -> None:
     root = write(OFFICE)
     async with connect_mcp_server("office", command=command(root), cwd=root) as server:
@@ -183,6 +184,7 @@ async def test_over_stdio_stdout_carries_only_messages_and_a_cancelled_call_ends
         assert helped.content[0].text.startswith("Noted")
 
 
+@pytest.mark.e2e
 async def test_over_http_it_serves_until_ctrl_c(write: Write, spawn: Callable[..., Any]) -> None:
     write(OFFICE)
     child = spawn("mcp", "--transport", "http", "--port", "0")

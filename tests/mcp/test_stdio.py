@@ -42,6 +42,7 @@ def is_running(pid: int) -> bool:
     return True
 
 
+@pytest.mark.e2e
 async def test_a_server_made_with_the_official_sdk_works_over_stdio(call: Call) -> None:
     command = [sys.executable, str(HERE / "office.py")]
     async with connect_mcp_server("office", command=command, cwd=HERE.parents[1]) as server:

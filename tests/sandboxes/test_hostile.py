@@ -19,6 +19,8 @@ import pytest
 from flue.harness.env import SessionEnv
 from flue.sandboxes import Limits, virtual
 
+pytestmark = pytest.mark.faults
+
 SECONDS = 0.3
 GRACE = 5.0  # nominally 2; the machine may be busy
 

@@ -12,6 +12,8 @@ from flue.stores import SqliteStore
 from flue.testing.store_contract import entry, head, ids, outcome
 from tests.stores.faults import failure, watching
 
+pytestmark = pytest.mark.faults
+
 FULL = (sqlite3.SQLITE_FULL, "database or disk is full", "store_full")
 BROKEN = (sqlite3.SQLITE_IOERR | 4 << 8, "disk I/O error", "store_io")  # SQLITE_IOERR_FSYNC
 LOCKED = (sqlite3.SQLITE_BUSY, "database is locked", "store_locked")
