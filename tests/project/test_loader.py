@@ -132,7 +132,7 @@ def test_a_file_hidden_by_a_package_is_an_error(write: Write) -> None:
 def test_a_syntax_error_is_one_line_with_its_place(write: Write) -> None:
     error = failure(write, {"workflows/w.py": "import tools\n", "tools.py": "x = 1\nif x\n"})
     assert error.code == "module_syntax"
-    assert error.message == "tools.py:2: SyntaxError: expected ':'"
+    assert error.message == "tools.py:2: SyntaxError: expected ':'."
     assert error.hint == "The line is: if x"
 
 
@@ -170,7 +170,7 @@ def test_installed_packages_inside_the_project_are_not_taken_for_its_code(
     site = ".venv/lib/site-packages"
     root = write({"workflows/w.py": "\nimport flue_test_broken\n", f"{site}/flue_test_broken.py": "1 / 0\n"})
     monkeypatch.syspath_prepend(root / site)
-    assert failure(write, {}).message == "workflows/w.py:2: ZeroDivisionError: division by zero"
+    assert failure(write, {}).message == "workflows/w.py:2: ZeroDivisionError: division by zero."
 
 
 def test_a_definition_error_keeps_its_code_and_gains_file_and_line(write: Write) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
 from flue.definitions.checks import check_mapping, check_text
+from flue.definitions.schema_check import schema_problem
 from flue.errors import DefinitionError
 from flue.messages import Json, TextContent, ToolSpec, UserContent
 
@@ -76,7 +77,8 @@ class Tool:
     With `approval=True`, or a function `(arguments, context) -> bool` that says yes, a call waits until a person
     approves it (`session.approve`) or denies it (`session.deny`).
 
-    Raises `DefinitionError` when a field is missing or has the wrong type.
+    Raises `DefinitionError` when a field is missing or has the wrong type, or (code `invalid_schema`) when the schema
+    is one that no provider would take.
     """
 
     __slots__ = ("_approval", "_execute", "_parameters", "_signature", "description", "name")
@@ -92,7 +94,7 @@ class Tool:
     ) -> None:
         self.name = check_text(name, "tool", "name")
         self.description = check_text(description, f'tool "{name}"', "description")
-        self._parameters: Json | None = check_mapping(parameters, f'tool "{name}"', "parameters")
+        self._parameters: Json | None = _object_schema(parameters, f'tool "{name}"')
         self._signature: Signature | None = None
         if not callable(execute):
             raise DefinitionError(f'tool "{name}": execute must be callable, got {type(execute).__name__}.')
@@ -131,6 +133,17 @@ class Tool:
 
     def __repr__(self) -> str:
         return f"Tool({self.name!r})"
+
+
+def _object_schema(parameters: object, owner: str) -> Json:
+    schema = {"type": "object", **check_mapping(parameters, owner, "parameters")}
+    if problem := schema_problem(schema):
+        raise DefinitionError(
+            f"{owner}: parameters cannot be used as a JSON Schema: {problem}.",
+            code="invalid_schema",
+            hint="Write {'type': 'object', 'properties': {…}, 'required': […]}, or decorate a function with @tool.",
+        )
+    return schema
 
 
 def _from_function(

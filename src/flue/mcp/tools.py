@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from flue.definitions.schema_check import schema_problem
 from flue.errors import UsageError
 from flue.messages import Json
 
@@ -94,10 +95,10 @@ def _description(server: str, tool: types.Tool) -> str:
 
 def _problem(tool: types.Tool) -> str:
     schema = tool.input_schema
-    if schema.get("type", "object") != "object":
-        return "its input schema does not describe an object"
     if _too_deep(schema) or _too_deep(tool.output_schema):
         return f"its schema is nested more than {MAX_DEPTH} levels deep"
+    if problem := schema_problem({"type": "object", **schema}):
+        return f"its input schema cannot be used: {problem}"
     size = len(json.dumps([tool.description, schema, tool.output_schema]))
     return f"its description and schema take {size} bytes; {MAX_SPEC} is the limit" if size > MAX_SPEC else ""
 

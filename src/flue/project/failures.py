@@ -22,10 +22,10 @@ def module_failure(error: BaseException, file: Path, root: Path, package: Privat
     where = f"{shown(place[0], root)}:{place[1]}" if place else shown(file, root)
     if isinstance(error, FlueError):
         return ConfigError(f"{where}: {error.message}", code=error.code, hint=error.hint)
-    text = " ".join(_PRIVATE_NAME.sub("", _text(error)).split())
+    text = " ".join(_PRIVATE_NAME.sub("", _text(error)).split()).rstrip(".")
     code = "module_syntax" if isinstance(error, SyntaxError) else "module_failed"
     return ConfigError(
-        f"{where}: {type(error).__name__}: {text}" if text else f"{where}: {type(error).__name__}",
+        f"{where}: {type(error).__name__}: {text}." if text else f"{where}: {type(error).__name__}.",
         code=code,
         hint=_hint(error, root, package),
     )
