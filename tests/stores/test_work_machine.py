@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from hypothesis import HealthCheck, Phase, settings
+
+from flue.durable.port import DurableStore
+from flue.stores import MemoryStore, SqliteStore
+from flue.testing.work_machine import WorkMachine
+
+# Without shrinking, which on a disk takes longer than a test may: the steps of a failure are printed as they were.
+QUICK = settings(
+    max_examples=15,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),
+)
+
+
+class MemoryMachine(WorkMachine):
+    def make_store(self, directory: Path) -> DurableStore:
+        # Both stores are one: there is nothing outside the process to share.
+        if not hasattr(self, "shared"):
+            self.shared = MemoryStore()
+        return self.shared
+
+
+class SqliteMachine(WorkMachine):
+    def make_store(self, directory: Path) -> DurableStore:
+        return SqliteStore(directory / "flue.db")
+
+
+TestMemoryMachine = MemoryMachine.TestCase
+TestMemoryMachine.settings = settings(QUICK, max_examples=60, phases=tuple(Phase))
+TestSqliteMachine = SqliteMachine.TestCase
+TestSqliteMachine.settings = QUICK
