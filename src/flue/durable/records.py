@@ -333,12 +333,13 @@ class Schedule:
 
 # ---------------------------------------------------------------------------------------- waking, retention
 
-WakeKind = Literal["work", "cancel", "events"]
+WakeKind = Literal["work", "cancel", "events", "gone"]
 
 
 @dataclass(frozen=True, slots=True)
 class Wake:
-    """Something changed: there is `work` to claim, an abort was asked for (`cancel`), or a log grew (`events`).
+    """Something changed: there is `work` to claim, an abort was asked for (`cancel`), a log grew (`events`), or another
+    owner's process has ended (`gone`): take its work over.
 
     `owner` is whom it concerns (empty: everybody); `key` names the log (empty: look at any that you follow).
     """

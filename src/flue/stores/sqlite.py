@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from os import PathLike
@@ -16,6 +16,9 @@ from flue.errors import UsageError
 from flue.stores import sqlite_file
 from flue.stores.failures import store_closed
 from flue.stores.group_commit import Connection, GroupCommit
+from flue.stores.presence import Presence
+from flue.stores.sql import claims
+from flue.stores.sql.rows import lease
 from flue.stores.sql.store import SqlStore
 from flue.stores.sql.transaction import SQLITE, Transaction, Transition
 from flue.stores.sqlite_file import Connect
@@ -56,6 +59,7 @@ class SqliteStore(SqlStore):
         self._connect = connect
         self._opened = False
         self._closed = False
+        self._presence = Presence(self.path.with_name(f"{self.path.name}-owners"), self._listeners.tell)
         self._idle_readers: list[Connection] = []
         self._reader_threads = ThreadPoolExecutor(_READERS, "flue-store-read")
         self._writer = GroupCommit(
@@ -66,7 +70,14 @@ class SqliteStore(SqlStore):
             name="flue-store-write",
         )
 
-    def _submit(self, transition: Transition[T], *, lane: str = "", touches: Collection[str] = ()) -> asyncio.Future[T]:
+    def _submit(
+        self,
+        transition: Transition[T],
+        *,
+        lane: str = "",
+        touches: Collection[str] = (),
+        then: Callable[[], None] | None = None,
+    ) -> asyncio.Future[T]:
         wakes: list[Wake] = []
 
         def work(connection: Connection) -> T:
@@ -75,7 +86,31 @@ class SqliteStore(SqlStore):
             wakes[:] = tx.wakes
             return result
 
-        return self._writer.submit(work, touches=touches, after=lambda: self._listeners.tell(wakes))
+        def after() -> None:
+            self._listeners.tell(wakes)
+            self._presence.ring(wakes)
+            if then is not None:
+                then()
+
+        return self._writer.submit(work, touches=touches, after=after)
+
+    def _gone(self, tx: Transaction, owner: str) -> Collection[str]:
+        return self._presence.gone(claims.list_owners(tx))
+
+    def enlist(self, owner: str, *, now: int, lease_until: int) -> Awaitable[None]:
+        """See `flue.durable.port.DurableStore`. Other processes that use the file know at once when this one ends."""
+
+        def enlisting(tx: Transaction) -> None:
+            # A file system without named pipes leaves the leases to tell.
+            with contextlib.suppress(OSError):
+                self._presence.register(owner)
+            lease(tx, owner, lease_until)
+
+        return self._submit(enlisting)
+
+    def retire(self, owner: str, *, now: int) -> Awaitable[None]:
+        """See `flue.durable.port.DurableStore`."""
+        return self._submit(lambda tx: claims.retire(tx, owner, now), then=lambda: self._presence.unregister(owner))
 
     async def aclose(self) -> None:
         """Write what is queued, wait for running reads, and release the file."""
@@ -85,6 +120,7 @@ class SqliteStore(SqlStore):
             self._idle_readers.pop().close()
         # Last, because the connection that is closed last moves the write-ahead log into the database.
         await self._writer.aclose()
+        await asyncio.to_thread(self._presence.close)
 
     async def _read(self, query: Transition[T], key: str | None = None) -> T:
         if not self._closed and (not self._opened or self._writer.pending(key)):

@@ -84,7 +84,9 @@ def list_owners(tx: Transaction) -> list[str]:
 def take_over(tx: Transaction, owner: str, gone: Collection[str], now: int, limit: int) -> int:
     """Free the work of owners that are gone or whose lease has lapsed; return how many submissions were freed."""
     lapsed = tx.rows(
-        "SELECT owner FROM owners WHERE lease_until <= ? AND owner <> ? ORDER BY owner" + tx.lock_row, now, owner
+        "SELECT owner FROM owners WHERE lease_until <= ? AND owner <> ? ORDER BY lease_until, owner" + tx.lock_row,
+        now,
+        owner,
     )
     freed = 0
     for other in sorted({row[0] for row in lapsed} | (set(gone) - {owner})):

@@ -56,7 +56,7 @@ DURABLE: tuple[str, ...] = (
     "CREATE TABLE inputs (id {text} PRIMARY KEY, payload {text} NOT NULL)",
     "CREATE TABLE lanes (lane {text} PRIMARY KEY, depth {int} NOT NULL)",
     "CREATE TABLE owners (owner {text} PRIMARY KEY, lease_until {int} NOT NULL)",
-    "CREATE INDEX owners_lease ON owners (lease_until)",
+    "CREATE INDEX owners_lease ON owners (lease_until, owner)",
     """CREATE TABLE receipts (
         key {text} PRIMARY KEY,
         submission {text} NOT NULL,
@@ -103,7 +103,7 @@ DURABLE: tuple[str, ...] = (
     )""",
     "CREATE INDEX events_stream ON events (stream, position) WHERE stream <> ''",
     "CREATE TABLE schedules (id {text} PRIMARY KEY, spec {text} NOT NULL, next_at {int})",
-    "CREATE INDEX schedules_next ON schedules (next_at) WHERE next_at IS NOT NULL",
+    "CREATE INDEX schedules_next ON schedules (next_at, id) WHERE next_at IS NOT NULL",
 )
 
 

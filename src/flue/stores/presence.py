@@ -1,0 +1,186 @@
+"""Who of the processes that share a file is alive, and how they wake each other: one named pipe an owner.
+
+A pipe has a reader exactly as long as its owner's process lives, whatever ended it: opening it for writing tells, and
+the kernel reports its end to those who hold it open. A byte written to it wakes the owner. So nobody polls, and a dead
+process is known at once, without trusting process ids, which are used again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import select
+import threading
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+
+from flue.durable.records import Wake
+
+SUPPORTED = hasattr(os, "mkfifo") and hasattr(select, "poll")
+"""Whether this platform can; where not, leases alone tell that an owner is gone, and owners do not wake each other."""
+
+_BYTES = {"work": b"w", "cancel": b"c"}
+_WAKES = {ord("w"): Wake("work"), ord("c"): Wake("cancel")}
+_NEWCOMER = b"n"
+
+
+def _name(owner: str) -> str:
+    return hashlib.sha256(owner.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+class Presence:
+    """The pipes of one file's owners, in a directory beside it; `tell` gets what happens, in a thread."""
+
+    def __init__(self, directory: Path, tell: Callable[[Iterable[Wake]], None]) -> None:
+        self._directory = directory
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._own: dict[str, int] = {}
+        self._others: dict[str, int] = {}
+        self._self_pipe: tuple[int, int] | None = None
+        self._thread: threading.Thread | None = None
+        self._closing = False
+
+    def register(self, owner: str) -> None:
+        """Show that an owner lives in this process. Raises `OSError`."""
+        name = _name(owner)
+        if not SUPPORTED or name in self._own:
+            return
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        # Opened before it has its name: nobody may take it for a dead owner's.
+        unnamed = self._directory / f".{name}"
+        unnamed.unlink(missing_ok=True)
+        os.mkfifo(unnamed, 0o600)
+        # For writing too, so that reading does not end when the last of the others has gone.
+        descriptor = os.open(unnamed, os.O_RDWR | os.O_NONBLOCK)
+        unnamed.rename(self._directory / name)
+        with self._lock:
+            self._own[name] = descriptor
+        for other in self._names():
+            self._write(other, _NEWCOMER)
+        self._start()
+
+    def unregister(self, owner: str) -> None:
+        """End an owner in good order."""
+        name = _name(owner)
+        with self._lock:
+            descriptor = self._own.pop(name, None)
+        if descriptor is not None:
+            (self._directory / name).unlink(missing_ok=True)
+            os.close(descriptor)
+            self._interrupt()
+
+    def gone(self, owners: Collection[str]) -> list[str]:
+        """Return those whose process is known to be gone; forget pipes that belong to none of them."""
+        if not SUPPORTED:
+            return []
+        by_name = {_name(owner): owner for owner in owners}
+        dead = [name for name in self._names() if self._is_dead(name)]
+        for name in dead:
+            if name not in by_name:
+                (self._directory / name).unlink(missing_ok=True)
+        return [by_name[name] for name in dead if name in by_name]
+
+    def ring(self, wakes: Iterable[Wake]) -> None:
+        """Wake the owners in other processes whom something concerns."""
+        for wake in wakes:
+            if wake.kind in _BYTES and SUPPORTED:
+                for name in [_name(wake.owner)] if wake.owner else self._names():
+                    self._write(name, _BYTES[wake.kind])
+
+    def close(self) -> None:
+        """Close all pipes. Owners that are still registered look dead from then on."""
+        self._closing = True
+        self._interrupt()
+        if self._thread is not None:
+            self._thread.join()
+        with self._lock:
+            for descriptor in (*self._own.values(), *self._others.values(), *(self._self_pipe or ())):
+                os.close(descriptor)
+            self._own, self._others, self._self_pipe = {}, {}, None
+        with contextlib.suppress(OSError):  # not empty while others, living or dead, have pipes in it
+            self._directory.rmdir()
+
+    # ---------------------------------------------------------------------------------------------- pipes
+
+    def _names(self) -> list[str]:
+        try:
+            return sorted(path.name for path in self._directory.iterdir() if not path.name.startswith("."))
+        except FileNotFoundError:
+            return []
+
+    def _is_dead(self, name: str) -> bool:
+        try:
+            os.close(os.open(self._directory / name, os.O_WRONLY | os.O_NONBLOCK))
+        except OSError as error:
+            return error.errno == errno.ENXIO
+        return False
+
+    def _write(self, name: str, byte: bytes) -> None:
+        if name in self._own:
+            return
+        # A full pipe has woken its owner already; a missing or dead one has nobody to wake.
+        with contextlib.suppress(OSError):
+            descriptor = os.open(self._directory / name, os.O_WRONLY | os.O_NONBLOCK)
+            try:
+                os.write(descriptor, byte)
+            finally:
+                os.close(descriptor)
+
+    # ------------------------------------------------------------------------------------------ the thread
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._self_pipe = os.pipe()
+            self._thread = threading.Thread(target=self._watch, name="flue-store-presence", daemon=True)
+            self._thread.start()
+        else:
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        if self._self_pipe is not None:
+            os.write(self._self_pipe[1], b"x")
+
+    def _watch(self) -> None:
+        while (wakes := self._wait()) is not None:
+            self._tell(wakes)
+
+    def _wait(self) -> list[Wake] | None:
+        """Wait until something happens; None when the store is being closed."""
+        assert self._self_pipe is not None
+        poll = select.poll()
+        poll.register(self._self_pipe[0], select.POLLIN)
+        with self._lock:
+            own, others = dict(self._own), self._find_others()
+            for descriptor in own.values():
+                poll.register(descriptor, select.POLLIN)
+            for descriptor in others.values():
+                poll.register(descriptor, 0)  # its end is reported without being asked for
+        ready = {descriptor for descriptor, _ in poll.poll()}
+        return None if self._closing else self._read(ready, own, others)
+
+    def _find_others(self) -> dict[str, int]:
+        for name in self._names():
+            if name not in self._own and name not in self._others:
+                with contextlib.suppress(OSError):
+                    self._others[name] = os.open(self._directory / name, os.O_WRONLY | os.O_NONBLOCK)
+        return dict(self._others)
+
+    def _read(self, ready: set[int], own: dict[str, int], others: dict[str, int]) -> list[Wake]:
+        wakes = []
+        assert self._self_pipe is not None
+        if self._self_pipe[0] in ready:
+            os.read(self._self_pipe[0], 4096)
+        for name, descriptor in own.items():
+            with self._lock:
+                if descriptor in ready and name in self._own:
+                    with contextlib.suppress(BlockingIOError):
+                        wakes += [_WAKES[byte] for byte in os.read(descriptor, 4096) if byte in _WAKES]
+        for name, descriptor in others.items():
+            if descriptor in ready:
+                with self._lock:
+                    os.close(self._others.pop(name))
+                wakes.append(Wake("gone"))
+        return wakes

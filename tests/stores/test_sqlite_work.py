@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import PIPE, Popen
+from typing import Any
+
+import pytest
+
+from flue.durable.records import (
+    Admission,
+    Claimant,
+    EventRow,
+    JournalRecord,
+    Message,
+    Outcome,
+    Retention,
+    RunQuery,
+    Schedule,
+    StepResult,
+    Wait,
+    Wake,
+    Writes,
+)
+from flue.stores import SqliteStore
+from flue.stores.presence import SUPPORTED
+from flue.stores.sql.history import old_rows, runs_query
+from flue.testing.work_contract import LEASE, admission, claim_one, claimant
+from tests.stores.faults import watching
+
+pipes = pytest.mark.skipif(not SUPPORTED, reason="this platform has no named pipes; leases tell")
+
+OTHER = """
+import asyncio, sys
+from flue.stores import SqliteStore
+from flue.testing.work_contract import admission, claimant
+
+async def main():
+    store = SqliteStore(sys.argv[1])
+    await store.enlist("other", now=0, lease_until=10**15)
+    for n in range(3):
+        await store.admit(admission(f"s{n}", f"l{n % 2}", home="other"), now=0)
+    await store.claim([claimant("a", "other")], now=0)
+    print("ready", flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@contextmanager
+def other_process(path: Path) -> Iterator[Popen[str]]:
+    with Popen([sys.executable, "-c", OTHER, str(path)], stdout=PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+async def hear(heard: asyncio.Queue[Wake], kind: str) -> None:
+    while (await heard.get()).kind != kind:
+        pass
+
+
+@pipes
+async def test_a_killed_processes_work_is_taken_over_at_once_and_in_order(tmp_path: Path) -> None:
+    heard: asyncio.Queue[Wake] = asyncio.Queue()
+    store = SqliteStore(tmp_path / "flue.db")
+    await store.enlist("one", now=0, lease_until=10**15)
+    store.listen(heard.put_nowait)
+    with other_process(tmp_path / "flue.db") as process:
+        assert await store.take_over("one", now=1) == 0
+        assert await store.claim([claimant("x"), claimant("y")], now=1) == [], "it belongs to a process that lives"
+        process.kill()
+        await hear(heard, "gone")
+    assert await store.take_over("one", now=2) == 3
+    claims = await store.claim([claimant(f"b{n}") for n in range(3)], now=2)
+    assert [(claim.id, claim.submission.interruptions) for claim in claims] == [("s0", 1), ("s1", 0)]
+    await store.retire("one", now=3)
+    await store.aclose()
+    again = SqliteStore(tmp_path / "flue.db")
+    assert await again.take_over("two", now=3) == 0
+    await again.aclose()
+    assert [path.name for path in tmp_path.iterdir()] == ["flue.db"]
+
+
+@pipes
+async def test_a_process_that_starts_later_finds_the_dead_ones_work(tmp_path: Path) -> None:
+    with other_process(tmp_path / "flue.db"):
+        pass
+    store = SqliteStore(tmp_path / "flue.db")
+    await store.enlist("one", now=0, lease_until=10**15)
+    assert await store.take_over("one", now=1) == 3
+    await store.aclose()
+
+
+@pipes
+async def test_processes_wake_each_other_for_work_and_aborts(tmp_path: Path) -> None:
+    heard: asyncio.Queue[Wake] = asyncio.Queue()
+    one, two = SqliteStore(tmp_path / "flue.db"), SqliteStore(tmp_path / "flue.db")
+    await one.enlist("one", now=0, lease_until=LEASE)
+    await two.enlist("two", now=0, lease_until=LEASE)
+    one.listen(heard.put_nowait)
+    await two.admit(admission("first", home="two"), now=0)
+    claim = await claim_one(two, "a1", "two")
+    await one.admit(admission("second", home="one"), now=0)
+    await two.settle(claim, Outcome("completed"), now=1)
+    await hear(heard, "work")
+    assert (await claim_one(one, "b1")).id == "second"
+    await two.cancel("second", "enough", now=2)
+    await hear(heard, "cancel")
+    await two.retire("two", now=3)
+    await one.aclose()
+    await two.aclose()
+
+
+async def everything(store: SqliteStore) -> None:
+    """Run every kind of statement once."""
+    await store.enlist("one", now=0, lease_until=LEASE)
+    event = EventRow("s1", 0, 0, "e", "stream")
+    first = admission("s1", key="k", home="one", events=(event,), reserve=5)
+    await store.admit(first, now=0, claimant=Claimant("one", "a0", LEASE))
+    await store.admit(first, now=0)
+    for n in range(3):
+        await store.admit(admission(f"t{n}"), now=0)
+    await store.admit(
+        Admission(id="r1", lane="r1", kind="workflow", target="w", payload="1", recorded="workflow"), now=0
+    )
+    await store.take_over("two", now=LEASE)
+    claims = await store.claim([claimant("a1"), claimant("a2")], now=1)
+    journal = (JournalRecord("text", "t"), JournalRecord("answer", "t"))
+    await store.deliver("s1", Message("m", "x"), now=1)
+    steps, events = (StepResult("a", "1"),), (EventRow("s1", 1, 1, "e", "stream"),)
+    await store.checkpoint(claims[0], Writes(journal=journal, steps=steps, events=events, consumed=("m",)))
+    await store.renew("one", claims, now=2, lease_until=LEASE)
+    await store.park(claims[0], Wait("sleep", 5, ("x",)), now=2)
+    await store.wake_due(now=5)
+    (claim,) = await store.claim([claimant("a3")], now=6)
+    await store.release(claim, now=6, interrupted=True)
+    (claim,) = await store.claim([claimant("a4")], now=6)
+    await store.settle(claim, Outcome("completed"), now=7)
+    again = Admission(id="r2", lane="r2", kind="workflow", target="w", payload="1", recorded="workflow")
+    await store.restart(claims[1], again, error="{}", now=7)
+    await store.cancel("t1", "enough", now=8)
+    daily = await store.put_schedule(Schedule("daily", "{}", 1))
+    await store.fire(daily, 2, admission("t9"), now=9)
+    await store.delete_schedules(["daily"])
+    await store.next_due("one")
+    for query in (RunQuery(), RunQuery(status="active"), RunQuery(target="w"), RunQuery(status="errored", target="w")):
+        await store.list_runs(query)
+    by_id: list[Callable[[str], Awaitable[object]]] = [
+        *(store.get_submission, store.get_receipt, store.get_run, store.list_lane, store.load_session),
+        *(store.load_journal, store.load_steps, store.load_messages, store.read_events, store.read_stream),
+    ]
+    for read in by_id:
+        await read("s1")
+    await store.list_schedules(due=1)
+    await store.prune(Retention(submissions=100, runs=100, deltas=100, receipts=100))
+    await store.retire("one", now=10)
+
+
+async def test_no_statement_reads_a_whole_table_or_sorts(tmp_path: Path) -> None:
+    statements: set[str] = set()
+    store = SqliteStore(tmp_path / "flue.db", connect=watching(statements.add))
+    await everything(store)
+    await store.aclose()
+    pages = [
+        RunQuery(before=(1, "x"), status=status, target=name) for status in (None, "active") for name in (None, "w")
+    ]
+    statements |= {runs_query(query)[0] for query in pages} | {old_rows("submissions"), old_rows("runs")}
+    connection = sqlite3.connect(tmp_path / "flue.db")
+    slow = {}
+    for sql in statements:
+        if sql.split()[0] in ("SELECT", "UPDATE", "DELETE") and "sqlite_master" not in sql:
+            plan = explain(connection, sql)
+            # The first rows of an index, in its order, are as good as a look-up.
+            first = "LIMIT" in sql or "MIN(" in sql
+            if any("TEMP B-TREE" in step or (step.startswith("SCAN") and not first) for step in plan):
+                slow[sql] = plan
+    connection.close()
+    # All owners are looked at when one is gone; there are as many as processes.
+    assert set(slow) == {"SELECT owner FROM owners ORDER BY owner"}
+
+
+def explain(connection: sqlite3.Connection, sql: str) -> list[str]:
+    parameters: list[Any] = [1] * sql.count("?")
+    return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)]
