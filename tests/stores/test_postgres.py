@@ -15,9 +15,9 @@ from flue.errors import DurabilityError
 from flue.testing.history_contract import HistoryContract
 from flue.testing.store_contract import DurableStoreContract
 from flue.testing.work_contract import Opening, WorkContract, admission, claim_one
-from flue.testing.work_machine import WorkMachine
 from tests.stores.postgres_server import INSTALL, PostgresServer, find_binaries
 from tests.stores.test_work_machine import QUICK
+from tests.stores.work_machine import WorkMachine
 
 psycopg = pytest.importorskip("psycopg", reason="needs the extra: pip install 'flue-agents[postgres]'")
 from flue.stores import postgres_connection  # noqa: E402  (after the check above)

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, Phase, settings
 
 from flue.durable.port import DurableStore
 from flue.stores import MemoryStore, SqliteStore
-from flue.testing.work_machine import WorkMachine
+from tests.stores.work_machine import WorkMachine
 
 # Without shrinking, which on a disk takes longer than a test may: the steps of a failure are printed as they were.
 QUICK = settings(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import shlex
 import sys
 from collections.abc import Awaitable, Callable, Mapping
@@ -113,7 +114,7 @@ async def _run(work: _Work, payload: Any, opened_: Opened, stdout: Any, interrup
 
 def _payload(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
     except ValueError as error:
         raise ConfigError(
             f"--payload is not JSON: {error}.",
@@ -124,3 +125,10 @@ def _payload(text: str) -> Any:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON value")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is too large for a number")
+    return number

@@ -17,6 +17,7 @@ from flue.harness.skills.files import with_skill_files
 from flue.harness.tools import BUILTIN_TOOL_NAMES
 from flue.messages import ThinkingLevel
 from flue.ports import Model
+from flue.registrations import using_registrations
 
 DEFAULT_THINKING: ThinkingLevel = "medium"
 
@@ -101,7 +102,11 @@ def resolve_model(choice: ModelChoice | None, runtime: Runtime, variables: Mappi
     """Return the model object for a choice; None when the choice is left to each call."""
     if choice is None or choice is False:
         return None
-    return runtime.models.resolve(choice, variables) if isinstance(choice, str) else choice
+    if not isinstance(choice, str):
+        return choice
+    # The caller may run in a task that was started outside the context, without the project's registrations.
+    with using_registrations(runtime.registrations):
+        return runtime.models.resolve(choice, variables)
 
 
 def require_model(model: Model | None, kind: str) -> Model:

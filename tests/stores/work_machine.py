@@ -11,8 +11,6 @@ at random. After every step the store must agree with the model: nothing is lost
 first out, a lost claim writes nothing, and the journal holds every checkpoint that was awaited. Needs hypothesis.
 """
 
-# ruff: noqa: D102  (the rules say in their names what they do)
-
 from __future__ import annotations
 
 import asyncio
