@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from flue.durable.failures import idempotency_conflict
-from flue.durable.records import Admission, Admitted, Claim, Claimant
+from flue.durable.records import Admission, Admitted, Claim, Claimant, Submission
 from flue.stores.sql import events
-from flue.stores.sql.rows import find, lease
+from flue.stores.sql.rows import lease
 from flue.stores.sql.transaction import Transaction
 
 
@@ -31,20 +31,17 @@ def admit(
         "INSERT INTO lanes (lane, depth) VALUES (?, 1) ON CONFLICT (lane) DO UPDATE SET depth = lanes.depth + 1",
         admission.lane,
     )
-    known = _known_id(tx, admission, digest)
-    if known is not None:
-        return known
     depth = int(tx.row("SELECT depth FROM lanes WHERE lane = ?", admission.lane)[0])
     generation = 0
     if replaces is not None:
-        tx.execute("UPDATE submissions SET restarted_as = ? WHERE id = ?", admission.id, replaces)
         generation = tx.row("SELECT generation FROM submissions WHERE id = ?", replaces)[0] + 1
     starts = depth == 1 and claimant is not None
     home = admission.home or "" if tx.dialect.homes else ""
-    tx.execute(
+    inserted = tx.execute(
         "INSERT INTO submissions (id, lane, kind, target, instance, address, state, home, key, digest, accepted_at,"
         " max_attempts, time_left_ms, owner, attempt_id, started_at, deadline_at, recorded, status, generation,"
-        " restarted_from) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " restarted_from) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (id) DO NOTHING",
         admission.id,
         admission.lane,
         admission.kind,
@@ -67,6 +64,10 @@ def admit(
         generation,
         replaces,
     )
+    if not inserted.rowcount:
+        return _known_id(tx, admission, digest)
+    if replaces is not None:
+        tx.execute("UPDATE submissions SET restarted_as = ? WHERE id = ?", admission.id, replaces)
     tx.execute("INSERT INTO inputs (id, payload) VALUES (?, ?)", admission.id, admission.payload)
     if admission.events or admission.reserve:
         used = max((row.last + 1 for row in admission.events), default=0)
@@ -74,12 +75,33 @@ def admit(
         events.append(tx, admission.events)
     admitted = Admitted(admission.id, now, created=True, ahead=depth - 1)
     if starts and claimant is not None:
-        submission = find(tx, admission.id)
-        assert submission is not None
+        submission = _started(tx, admission, claimant, now)
         return replace(admitted, claim=Claim(submission, claimant.attempt_id, claimant.owner))
     if depth == 1:
         tx.wake("work", home)
     return admitted
+
+
+def _started(tx: Transaction, admission: Admission, claimant: Claimant, now: int) -> Submission:
+    return Submission(
+        sequence=tx.row("SELECT sequence FROM submissions WHERE id = ?", admission.id)[0],
+        id=admission.id,
+        lane=admission.lane,
+        kind=admission.kind,
+        target=admission.target,
+        instance=admission.instance,
+        address=admission.mailbox,
+        state="running",
+        payload=admission.payload,
+        accepted_at=now,
+        max_attempts=admission.max_attempts,
+        time_left_ms=admission.timeout_ms,
+        key=admission.key,
+        owner=claimant.owner,
+        attempt_id=claimant.attempt_id,
+        started_at=now,
+        deadline_at=now + admission.timeout_ms,
+    )
 
 
 def _known_key(tx: Transaction, admission: Admission, digest: str, now: int) -> Admitted | None:
@@ -98,10 +120,8 @@ def _known_key(tx: Transaction, admission: Admission, digest: str, now: int) -> 
     return Admitted(id, accepted_at, created=False)
 
 
-def _known_id(tx: Transaction, admission: Admission, digest: str) -> Admitted | None:
+def _known_id(tx: Transaction, admission: Admission, digest: str) -> Admitted:
     row = tx.row("SELECT digest, key, accepted_at FROM submissions WHERE id = ?", admission.id)
-    if row is None:
-        return None
     if row[0] != digest or row[1] != admission.key:
         raise idempotency_conflict(f"Submission id {admission.id}")
     tx.execute("UPDATE lanes SET depth = depth - 1 WHERE lane = ?", admission.lane)
