@@ -1,0 +1,43 @@
+"""A store as the holder of a claim sees it: what it appends to sessions is fenced."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+
+from flue.durable.port import DurableStore
+from flue.durable.records import Claim, SessionAppend, Writes
+from flue.ports import EntryRow, SessionHead, StoredSession
+
+
+class ClaimedStore:
+    """A `Store` for the harness that works on a claim: once the claim is lost, nothing it writes arrives.
+
+    `append_entries` raises `DurabilityError` with the code `attempt_lost` then. Closing it leaves the store open.
+    """
+
+    def __init__(self, store: DurableStore, claim: Claim) -> None:
+        self._store = store
+        self._claim = claim
+
+    async def load_session(self, key: str) -> StoredSession | None:
+        """Return the session, or None."""
+        return await self._store.load_session(key)
+
+    def append_entries(
+        self, key: str, head: SessionHead, entries: Sequence[EntryRow], *, expected: int, after: str | None = None
+    ) -> Awaitable[None]:
+        """Queue entries and the new head as a checkpoint of the claim; see `flue.ports.Store`."""
+        append = SessionAppend(key, head, tuple(entries), expected, after)
+        return self._store.checkpoint(self._claim, Writes(sessions=(append,)))
+
+    async def delete_sessions(self, keys: Sequence[str]) -> None:
+        """Delete sessions and their entries. Raises `DurabilityError` (code `attempt_lost`) without the claim."""
+        await self._store.checkpoint(self._claim, Writes())
+        await self._store.delete_sessions(keys)
+
+    async def list_sessions(self, prefix: str = "") -> list[str]:
+        """Return the keys that start with `prefix`, sorted."""
+        return await self._store.list_sessions(prefix)
+
+    async def aclose(self) -> None:
+        """Do nothing: the store is the engine's."""
