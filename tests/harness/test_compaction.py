@@ -255,7 +255,7 @@ def test_limits_come_from_the_model(window: int, most: int, reserve: int, keep: 
 def turns() -> st.SearchStrategy[list[Message]]:
     """Conversations: each turn a user message, then answers with tool calls and their results, then a last answer."""
     size = st.integers(0, 400)
-    step = st.tuples(size, st.lists(size, max_size=3))
+    step = st.tuples(size, st.lists(size, min_size=1, max_size=3))
     return st.lists(st.tuples(size, st.lists(step, max_size=4), size), max_size=6).map(_conversation)
 
 
