@@ -133,13 +133,16 @@ class WorkMachine(RuleBasedStateMachine):
     def claimant(self, owner: str) -> Claimant:
         return Claimant(owner, f"attempt-{next(self.numbers)}", self.now + LEASE)
 
+    def keep_lease(self, owner: str) -> None:
+        if 2 * (self.leases.get(owner, 0) - self.now) < LEASE:
+            self.leases[owner] = self.now + LEASE
+
     def took(self, claim: Claim) -> None:
         known = self.known[claim.id]
         assert known.state == "queued", f"{known.id} was claimed while {known.state}"
         assert self.queues[known.lane][0] == known.id, f"{known.id} was claimed before its turn"
         assert claim.submission.interruptions == known.interruptions
         known.state, known.holder, known.started = "running", claim.attempt_id, True
-        self.leases[claim.owner] = self.now + LEASE
         self.live.append(claim)
 
     def give_up(self, claim: Claim, state: str, wake_at: int | None = None, waiting: tuple[str, ...] = ()) -> None:
@@ -182,7 +185,7 @@ class WorkMachine(RuleBasedStateMachine):
         self.queues[lane].append(id)
         self.keys[f"key-{id}"] = id
         if claimant is not None:
-            self.leases[owner] = self.now + LEASE
+            self.keep_lease(owner)
         if admitted.claim is not None:
             self.took(admitted.claim)
 
@@ -202,7 +205,7 @@ class WorkMachine(RuleBasedStateMachine):
     def claim(self, owner: str, number: int) -> None:
         ready = [queue[0] for queue in self.queues.values() if queue and self.known[queue[0]].state == "queued"]
         claims = self.do("claim", [self.claimant(owner) for _ in range(number)], now=self.now)
-        self.leases[owner] = self.now + LEASE
+        self.keep_lease(owner)
         assert len(claims) == min(number, len(ready)), "work was ready and not claimed"
         for claim in claims:
             self.took(claim)

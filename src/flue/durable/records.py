@@ -75,11 +75,19 @@ def _framed(part: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """Who claims: an owner, the id of the attempt (fresh, never used before), and until when the owner's lease runs."""
+    """Who claims: an owner, and the id of the attempt (fresh, never used before).
+
+    The owner's lease is prolonged to `lease_until` when less than half of that is left.
+    """
 
     owner: str
     attempt_id: str
     lease_until: int
+
+
+def lease_is_short(lease_until: int, claimant: Claimant, now: int) -> bool:
+    """Say whether less than half of what a claimant asks for is left of its owner's lease."""
+    return 2 * (lease_until - now) < claimant.lease_until - now
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,9 +346,10 @@ WakeKind = Literal["work", "cancel", "events", "gone"]
 
 @dataclass(frozen=True, slots=True)
 class Wake:
-    """Something changed: there is `work` to claim, an abort was asked for (`cancel`), a log grew (`events`), or another
-    owner's process has ended (`gone`): take its work over.
+    """Something changed.
 
+    There is `work` to claim, an abort was asked for (`cancel`), a log grew (`events`), or another owner's process has
+    ended (`gone`) and its work is to be taken over.
     `owner` is whom it concerns (empty: everybody); `key` names the log (empty: look at any that you follow).
     """
 

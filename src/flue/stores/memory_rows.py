@@ -22,6 +22,7 @@ from flue.durable.records import (
     Submission,
     Wake,
     Writes,
+    lease_is_short,
 )
 from flue.stores.listeners import Listeners
 from flue.stores.memory_log import MemoryLog
@@ -55,6 +56,11 @@ class MemoryRows(MemoryLog):
 
     def _lease(self, owner: str, lease_until: int) -> None:
         self._owners[owner] = lease_until
+
+    def _keep_lease(self, claimant: Claimant, now: int) -> None:
+        held = self._owners.get(claimant.owner)
+        if held is None or lease_is_short(held, claimant, now):
+            self._lease(claimant.owner, claimant.lease_until)
 
     def _holds(self, claim: Claim) -> Submission | None:
         row = self._all.get(claim.id)
@@ -107,6 +113,8 @@ class MemoryRows(MemoryLog):
             self.reserve(row.id, max((event.last + 1 for event in admission.events), default=0) + admission.reserve)
             self.add_events(admission.events)
         claim = None
+        if claimant is not None:
+            self._keep_lease(claimant, now)
         if len(lane) == 1 and claimant is not None:
             claim = self._take(row.id, claimant, now)
         elif len(lane) == 1:
@@ -155,7 +163,6 @@ class MemoryRows(MemoryLog):
         return replace(self._links[run_id], status=status, ended_at=row.settled_at)
 
     def _take(self, id: str, claimant: Claimant, now: int) -> Claim:
-        self._lease(claimant.owner, claimant.lease_until)
         row = self._all[id]
         row = self._all[id] = replace(
             row,

@@ -92,6 +92,7 @@ class MemoryWork(MemoryRows):
             if not claimants:
                 return []
             owner = claimants[0].owner
+            self._keep_lease(claimants[0], now)
             ready = sorted(
                 (row.sequence, row.id)
                 for row in map(self._first, self._lanes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -74,26 +74,34 @@ def _unescape(value: str) -> str:
 
 
 class _Rows:
-    """A cursor whose texts are as they were given."""
+    """A cursor whose texts are as they were given, and whose result is waited for when it is looked at."""
 
-    __slots__ = ("_cursor",)
+    __slots__ = ("_connection", "_cursor")
 
-    def __init__(self, cursor: psycopg.Cursor[Any]) -> None:
+    def __init__(self, connection: PostgresConnection, cursor: psycopg.Cursor[Any]) -> None:
+        self._connection = connection
         self._cursor = cursor
 
     @property
     def rowcount(self) -> int:
+        self._connection.wait()
         return self._cursor.rowcount
 
     def fetchone(self) -> Any:
-        return _restore(self._cursor.fetchone())
+        with self._connection.attributing():
+            return _restore(self._cursor.fetchone())
 
     def fetchall(self) -> list[Any]:
-        return [_restore(row) for row in self._cursor.fetchall()]
+        with self._connection.attributing():
+            return [_restore(row) for row in self._cursor.fetchall()]
 
 
 class PostgresConnection:
     """A connection in autocommit mode.
+
+    Inside a transaction statements are sent without waiting for each other, up to one whose result is looked at; round
+    trips are what a transaction takes its time for. An error may then belong to an earlier piece of work than the one
+    that meets it, so the transaction is run again step by step.
 
     When it is lost while a commit is under way, the database is asked, over a new connection, what became of the
     transaction: a commit that has happened is reported as such, and only one that has not raises.
@@ -106,6 +114,9 @@ class PostgresConnection:
         self._raw = connect()
         self._transaction: str | None = None
         self._wakes: dict[Wake, None] = {}
+        self._sending = contextlib.ExitStack()
+        self._pipeline: psycopg.Pipeline | None = None
+        self._step_by_step = False
 
     def execute(self, sql: str, parameters: Any = (), /) -> Cursor:
         """Run one statement."""
@@ -114,15 +125,17 @@ class PostgresConnection:
         if sql == "COMMIT":
             return self._commit()
         if sql == "ROLLBACK":
-            self._wakes.clear()
-        cursor = self._raw.execute(_translate(sql), [_escape(value) for value in parameters] if parameters else None)
-        return _Rows(cursor)
+            self._stop_sending()
+        values = [_escape(value) for value in parameters] if parameters else None
+        with self.attributing():
+            return _Rows(self, self._raw.execute(_translate(sql), values))
 
     def executemany(self, sql: str, parameters: Any, /) -> Cursor:
         """Run one statement for each row of parameters, in one round trip."""
         cursor = self._raw.cursor()
-        cursor.executemany(_translate(sql), [[_escape(value) for value in row] for row in parameters])
-        return _Rows(cursor)
+        with self.attributing():
+            cursor.executemany(_translate(sql), [[_escape(value) for value in row] for row in parameters])
+        return _Rows(self, cursor)
 
     def notify(self, wakes: Sequence[Wake]) -> None:
         """Tell other nodes when the transaction is committed."""
@@ -132,6 +145,23 @@ class PostgresConnection:
         """Close the connection."""
         self._raw.close()
 
+    def wait(self) -> None:
+        """Wait for the results of everything that was sent."""
+        if self._pipeline is not None:
+            with self.attributing():
+                self._pipeline.sync()
+
+    @contextlib.contextmanager
+    def attributing(self) -> Iterator[None]:
+        """Raise `UnattributedError` for an error that may not be that of the statement at hand."""
+        try:
+            yield
+        except psycopg.Error as error:
+            if self._pipeline is None or is_lost(error) or isinstance(error, _RETRY):
+                raise
+            self._step_by_step = True
+            raise UnattributedError from error
+
     def _begin(self) -> Cursor:
         self._wakes.clear()
         cursor = self._raw.execute("BEGIN; SELECT pg_current_xact_id()::text")
@@ -139,28 +169,41 @@ class PostgresConnection:
         row = cursor.fetchone()
         assert row is not None
         self._transaction = row[0]
-        return _Rows(cursor)
+        if not self._step_by_step:
+            self._pipeline = self._sending.enter_context(self._raw.pipeline())
+        self._step_by_step = False
+        return _Rows(self, cursor)
+
+    def _stop_sending(self) -> None:
+        with contextlib.suppress(psycopg.Error):  # the transaction is given up
+            self._sending.close()
+        self._pipeline = None
 
     def _commit(self) -> Cursor:
+        self.wait()
+        self._stop_sending()
         if self._wakes:
             texts = [f"{self._sender} {wake.kind} {_short(wake.key or wake.owner)}" for wake in self._wakes]
             self._raw.execute("SELECT pg_notify(%s, wake) FROM unnest(%s::text[]) AS wake", [self._channel, texts])
         transaction, self._transaction = self._transaction, None
         try:
-            return _Rows(self._raw.execute("COMMIT"))
+            return _Rows(self, self._raw.execute("COMMIT"))
         except psycopg.OperationalError as error:
             if not self._raw.closed or transaction is None:
                 raise
-            self._raw = self._connect()
             if not self._has_committed(transaction):
                 raise LostConnectionError from error
-            return _Rows(self._raw.cursor())
+            return _Rows(self, self._raw.cursor())
 
     def _has_committed(self, transaction: str) -> bool:
+        """Find out, over a new connection, what became of a transaction."""
         while True:
-            row = self._raw.execute("SELECT pg_xact_status(%s::xid8)", [transaction]).fetchone()
-            if row is None or row[0] != "in progress":
-                return row is not None and row[0] == "committed"
+            with contextlib.suppress(psycopg.OperationalError):  # lost again
+                if self._raw.closed:
+                    self._raw = self._connect()
+                row = self._raw.execute("SELECT pg_xact_status(%s::xid8)", [transaction]).fetchone()
+                if row is None or row[0] != "in progress":
+                    return row is not None and bool(row[0] == "committed")
             time.sleep(0.02)
 
 
@@ -171,6 +214,10 @@ def _short(name: str) -> str:
 
 class LostConnectionError(psycopg.OperationalError):
     """The connection was lost and what was under way has not been committed."""
+
+
+class UnattributedError(psycopg.Error):
+    """A statement of the transaction failed; which one is found out by running it again step by step."""
 
 
 def connect(url: str, schema: str, retry_for: float) -> psycopg.Connection[Any]:
@@ -231,7 +278,7 @@ def judge(error: Exception) -> Verdict:
     """Say what to do after a transaction failed; see `flue.stores.group_commit`."""
     if isinstance(error, FlueError):
         return "keep"
-    if isinstance(error, _RETRY):
+    if isinstance(error, (*_RETRY, UnattributedError)):
         return "retry"
     if is_lost(error):
         return "retry_reopened"

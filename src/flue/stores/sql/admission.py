@@ -7,7 +7,7 @@ from dataclasses import replace
 from flue.durable.failures import idempotency_conflict
 from flue.durable.records import Admission, Admitted, Claim, Claimant, Submission
 from flue.stores.sql import events
-from flue.stores.sql.rows import lease
+from flue.stores.sql.rows import keep_lease
 from flue.stores.sql.transaction import Transaction
 
 
@@ -22,7 +22,7 @@ def admit(
     """Accept work once; `replaces` is the run that it restarts."""
     digest = admission.digest
     if claimant is not None:
-        lease(tx, claimant.owner, claimant.lease_until)
+        keep_lease(tx, claimant, now)
     known = _known_key(tx, admission, digest, now) if admission.key is not None else None
     if known is not None:
         return known

@@ -6,14 +6,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from flue.durable.records import Claim, Claimant, Renewal
-from flue.stores.sql.rows import SELECT, TIME_LEFT, lease, set_ready, to_submission
+from flue.stores.sql.rows import SELECT, TIME_LEFT, keep_lease, lease, set_ready, to_submission
 from flue.stores.sql.transaction import Transaction
 
 
 def claim(tx: Transaction, claimants: Sequence[Claimant], now: int) -> list[Claim]:
     """Claim what is ready, oldest first: one submission for each claimant."""
     owner = claimants[0].owner
-    lease(tx, owner, claimants[0].lease_until)
+    keep_lease(tx, claimants[0], now)
     found = []
     for home in ("", owner) if tx.dialect.homes else ("",):
         found += tx.rows(

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from flue.durable.failures import attempt_lost
-from flue.durable.records import Claim, Outcome, Submission
+from flue.durable.records import Claim, Claimant, Outcome, Submission, lease_is_short
 from flue.stores.sql.transaction import Transaction
 
 COLUMNS = (
@@ -68,6 +68,16 @@ def lease(tx: Transaction, owner: str, lease_until: int) -> None:
         owner,
         lease_until,
     )
+
+
+def keep_lease(tx: Transaction, claimant: Claimant, now: int) -> None:
+    """Make sure that an owner who claims has at least half of a lease left, and is not taken over meanwhile.
+
+    Written only when needed, and locked so that an owner's transactions do not wait for each other.
+    """
+    row = tx.row("SELECT lease_until FROM owners WHERE owner = ?" + tx.lock_against_deletion, claimant.owner)
+    if row is None or lease_is_short(row[0], claimant, now):
+        lease(tx, claimant.owner, claimant.lease_until)
 
 
 def set_ready(tx: Transaction, sequence: int, home: str) -> None:

@@ -55,6 +55,11 @@ class Transaction:
         """Return the clause that locks what a query reads."""
         return " FOR UPDATE" if self.dialect.row_locks else ""
 
+    @property
+    def lock_against_deletion(self) -> str:
+        """Return the clause that keeps what a query reads from being deleted; others may lock it so as well."""
+        return " FOR KEY SHARE" if self.dialect.row_locks else ""
+
     def execute(self, sql: str, *parameters: Any) -> Cursor:
         """Run a statement."""
         return self.connection.execute(sql, parameters)
