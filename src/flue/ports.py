@@ -6,7 +6,7 @@ subprocesses, clocks, randomness and the network through these alone, so the sam
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -335,12 +335,4 @@ class Ids(Protocol):
 
     def entry(self) -> str:
         """Return 8 hexadecimal digits."""
-        ...
-
-
-class Background(Protocol):
-    """Runs work beside the caller: a task in a process, `waitUntil` in a Worker."""
-
-    def spawn(self, work: Coroutine[Any, Any, Any], *, name: str) -> None:
-        """Start the coroutine; its failure is logged and never ends the process."""
         ...

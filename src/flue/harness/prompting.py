@@ -10,7 +10,7 @@ from flue.definitions.budget import Budget, as_budget
 from flue.definitions.profile import AgentProfile, ModelChoice
 from flue.definitions.role import Role
 from flue.definitions.tool import Tool, ToolContext
-from flue.errors import OperationError, ResultUnavailableError, SessionError, UsageError
+from flue.errors import OperationError, ResultUnavailableError, UsageError
 from flue.events import Scope
 from flue.harness.compaction.compact import Compactor
 from flue.harness.compaction.sizes import limits_for
@@ -196,7 +196,7 @@ def make_compactor(session: Session, scope: Scope, model: Model, meters: Meters)
     runtime = harness.runtime
     choice = settings.model if settings else None
     return Compactor(
-        model=_model(session, choice) or model if choice else model,
+        model=(_model(session, choice) if choice else None) or model,
         limits=limits_for(model.info, settings),
         history=session.history,
         emitter=harness.emitter,
@@ -236,12 +236,3 @@ def _tools(session: Session, options: CallOptions, outcome: Outcome | None, scop
 
         task = (task_tool(session, scope, options),)
     return ToolSet((*setup.base_tools, *task, *session.skill_tools, *custom, *(outcome.tools() if outcome else ())))
-
-
-def nothing_to_resume(session: Session) -> SessionError:
-    """Return the error for `resume()` on a conversation that waits for the user."""
-    return SessionError(
-        f'Session "{session.name}" has nothing to resume: its last answer is complete.',
-        code="nothing_to_resume",
-        hint="Use prompt() to go on.",
-    )

@@ -13,7 +13,7 @@ from flue.definitions.profile import ModelChoice
 from flue.definitions.role import Role
 from flue.definitions.skill import SkillInfo
 from flue.definitions.tool import Tool
-from flue.errors import UsageError
+from flue.errors import SessionError, UsageError
 from flue.events import Scope
 from flue.harness.approvals import Approval, Approvals
 from flue.harness.call import CallHandle
@@ -29,7 +29,6 @@ from flue.harness.prompting import (
     call_options,
     chosen_model,
     make_compactor,
-    nothing_to_resume,
     run_prompt,
 )
 from flue.harness.responses import PromptResponse, ResultResponse
@@ -216,7 +215,11 @@ class Session:
         `prompt`. Raises `SessionError` (code `nothing_to_resume`) when the last answer is complete.
         """
         if not self.operations.busy and self._is_complete():
-            raise nothing_to_resume(self)
+            raise SessionError(
+                f'Session "{self.name}" has nothing to resume: its last answer is complete.',
+                code="nothing_to_resume",
+                hint="Use prompt() to go on.",
+            )
         options = call_options(self, model, thinking_level, role, tools, images, budget)
         wanted = None if result is None else ResultType(result)
         return self.start_prompt(None, wanted, options, "prompt", timeout=timeout, busy=busy)

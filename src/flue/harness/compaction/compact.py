@@ -69,7 +69,7 @@ class Compactor:
         self.emitter.emit(self.scope, CompactionStart, reason, tokens)
         try:
             earlier = previous if isinstance(previous, CompactionEntry) else None
-            written, usage = await self._summarise(messages[start:], replace_start(cut, start), earlier, wishes)
+            written, usage = await self._summarise(messages[start:], cut.counted_from(start), earlier, wishes)
         except FlueError as error:
             raise OperationError(f"compaction failed: {error}", code="compaction_failed") from error
         files = _files_before(earlier).and_those_of(messages[start : cut.kept])
@@ -191,11 +191,6 @@ class Compactor:
                     raise
             await self.clock.sleep(delay)
         raise AssertionError("unreachable")
-
-
-def replace_start(cut: Cut, start: int) -> Cut:
-    """Return a cut counted from `start`."""
-    return Cut(cut.turn_start - start, cut.kept - start)
 
 
 def _files_before(earlier: CompactionEntry | None) -> text.Files:

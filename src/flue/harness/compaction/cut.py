@@ -19,6 +19,10 @@ class Cut:
     turn_start: int
     kept: int
 
+    def counted_from(self, start: int) -> Cut:
+        """Return the same cut in a list without its first `start` messages."""
+        return Cut(self.turn_start - start, self.kept - start)
+
 
 def find_cut(messages: Sequence[Message], keep_recent: int, *, start: int) -> Cut | None:
     """Return the cut that keeps about `keep_recent` tokens, or None when there is nothing to summarise.

@@ -47,11 +47,6 @@ class Evidence:
     finish_error: str = ""
     said_before: list[str] = field(default_factory=list)
 
-    @property
-    def searched(self) -> bool:
-        """Say whether a search tool was called."""
-        return bool(self.called & {"grep", "glob", "bash"})
-
 
 def gather(messages: Sequence[Message], own_tools: frozenset[str]) -> Evidence:
     """Read the transcript: the last question, and what was called and answered since.
