@@ -134,7 +134,7 @@ async def everything(store: SqliteStore) -> None:
     )
     await store.take_over("two", now=LEASE)
     claims = await store.claim([claimant("a1"), claimant("a2")], now=1)
-    journal = (JournalRecord("text", "t"), JournalRecord("answer", "t"))
+    journal = (JournalRecord("request", "t"), JournalRecord("answer", "t"))
     await store.deliver("s1", Message("m", "x"), now=1)
     steps, events = (StepResult("a", "1"),), (EventRow("s1", 1, 1, "e", "stream"),)
     await store.checkpoint(claims[0], Writes(journal=journal, steps=steps, events=events, consumed=("m",)))

@@ -19,7 +19,7 @@ OutcomeKind = Literal["completed", "failed", "aborted"]
 ParkReason = Literal["sleep", "event", "approval", "budget", "retry"]
 RunKind = Literal["workflow", "agent"]
 RunStatus = Literal["active", "completed", "errored"]
-JournalKind = Literal["request", "text", "answer", "tool_started", "tool_result", "note", "settled"]
+JournalKind = Literal["request", "answer", "tool_started", "tool_result", "note", "settled"]
 
 # ------------------------------------------------------------------------------------------------ admission
 
@@ -179,10 +179,9 @@ class Receipt:
 class JournalRecord:
     """One step of an attempt.
 
-    `request`: a model request begins (`key`: the turn). `text`: what has streamed so far, in pieces, each to be added
-    to those before; they are dropped when the turn's `answer` is recorded. `answer`: the assistant message and its
-    tool calls are in the session. `tool_started`, `tool_result`: (`key`: the tool call's id). `note`: what an engine
-    adds of its own. `settled` is written by `settle` alone, once.
+    `request`: a model request begins (`key`: the turn). `answer`: the assistant message and its tool calls are in the
+    session; what has streamed before that is in the event log alone. `tool_started`, `tool_result`: (`key`: the tool
+    call's id). `note`: what an engine adds of its own. `settled` is written by `settle` alone, once.
     """
 
     kind: JournalKind

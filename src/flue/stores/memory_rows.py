@@ -235,11 +235,7 @@ class MemoryRows(MemoryLog):
         address = claim.submission.address
         for append in writes.sessions:
             self._kept.append(append)
-        journal = self._journals.setdefault(claim.id, [])
-        for record in writes.journal:
-            if record.kind == "answer":
-                journal[:] = [old for old in journal if (old.kind, old.key) != ("text", record.key)]
-            journal.append(record)
+        self._journals.setdefault(claim.id, []).extend(writes.journal)
         for step in writes.steps:
             self._steps.setdefault(address, {}).setdefault(step.name, step)
         self._consumed.update((address, id) for id in writes.consumed)

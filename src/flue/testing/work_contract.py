@@ -215,19 +215,6 @@ class WorkContract(Opening):
             await asyncio.gather(*(store.checkpoint(claim, Writes(journal=(record,))) for record in records))
             assert await store.load_journal("s1") == records
 
-    async def test_streamed_text_goes_when_its_answer_is_recorded(self, tmp_path: Path) -> None:
-        async with self.opened(tmp_path) as store:
-            await store.admit(admission("s1"), now=1)
-            claim = await claim_one(store, "a1")
-            request = JournalRecord("request", "t1")
-            texts = [JournalRecord("text", "t1", f'"{n}"') for n in range(3)]
-            await store.checkpoint(claim, Writes(journal=(request, *texts)))
-            assert await store.load_journal("s1") == [request, *texts]
-            other = JournalRecord("text", "t2", '"kept"')
-            answer = JournalRecord("answer", "t1")
-            await store.checkpoint(claim, Writes(journal=(other, answer)))
-            assert await store.load_journal("s1") == [request, other, answer]
-
     async def test_a_recorded_step_is_kept_by_address_and_never_replaced(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             await store.admit(admission("run2", address="run1"), now=1)

@@ -37,13 +37,6 @@ def write(tx: Transaction, claim: Claim, encoded: Encoded) -> None:
     submission, writes = claim.submission, encoded.writes
     for append in encoded.appends:
         sessions.append(tx, append)
-    for record in writes.journal:
-        if record.kind == "answer":
-            tx.execute(
-                "DELETE FROM journal WHERE submission = ? AND kind = 'text' AND key = ?",
-                submission.sequence,
-                record.key,
-            )
     tx.insert(
         "INSERT INTO journal (submission, kind, key, body) VALUES (?, ?, ?, ?)",
         [(submission.sequence, record.kind, record.key, record.body) for record in writes.journal],
