@@ -124,6 +124,11 @@ class Tool:
             value = self._execute(arguments, context)
         return await value if inspect.isawaitable(value) else value
 
+    @property
+    def may_need_approval(self) -> bool:
+        """Say whether some calls must wait for a person."""
+        return self._approval is not False
+
     async def needs_approval(self, arguments: Json, context: ToolContext) -> bool:
         """Say whether a call with these arguments must wait for a person."""
         if isinstance(self._approval, bool):

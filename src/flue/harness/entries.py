@@ -10,7 +10,7 @@ from typing import Any, Literal
 from flue.errors import DurabilityError
 from flue.messages import Json, Message, TextContent, Usage, UserMessage, message_from_json
 
-Source = Literal["prompt", "skill", "shell", "task", "retry", "dispatch", "steer"]
+Source = Literal["prompt", "skill", "shell", "task", "retry", "dispatch", "steer", "signal"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from flue.errors import DurabilityError, SessionError, UsageError
 from flue.events import Emitter, ErrorInfo, Idle, Operation, OperationKind, OperationStart, Scope
 from flue.harness.call import CallHandle
 from flue.harness.history import History
+from flue.harness.journal import Paused
 from flue.harness.keywords import Busy
 from flue.harness.meter import Meter
 from flue.harness.runtime import Runtime
@@ -110,11 +111,17 @@ class Operations:
                 self._emitter.emit(scope, OperationStart, kind)
                 error: BaseException | None = None
                 value: T | None = None
+                ended = True
                 try:
                     value = await body(scope)
                     self._note_spent()
                     await self._history.durable()
                     return value
+                except Paused:
+                    ended = False
+                    self._note_spent()
+                    await self._history.durable()
+                    raise
                 except (Exception, asyncio.CancelledError) as raised:
                     error = raised
                     self._note_spent()
@@ -124,7 +131,8 @@ class Operations:
                     raise
                 finally:
                     running.active = False
-                    self._announce_end(scope, kind, started, value=value, error=error, usage=tally.total)
+                    if ended:
+                        self._announce_end(scope, kind, started, value=value, error=error, usage=tally.total)
 
     def _announce_end(
         self,

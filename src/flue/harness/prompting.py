@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,13 @@ from flue.definitions.budget import Budget, as_budget
 from flue.definitions.profile import AgentProfile, ModelChoice
 from flue.definitions.role import Role
 from flue.definitions.tool import Tool, ToolContext
-from flue.errors import OperationError, ResultUnavailableError, UsageError
+from flue.errors import BudgetExceededError, OperationError, ResultUnavailableError, UsageError
 from flue.events import Scope
 from flue.harness.compaction.compact import Compactor
 from flue.harness.compaction.sizes import limits_for
 from flue.harness.entries import Source
+from flue.harness.interrupted import cut_off_answer, go_on_signal
+from flue.harness.journal import UNJOURNALED, Journal, Paused
 from flue.harness.left_open import settle_calls_left_open
 from flue.harness.meter import Meter, Meters
 from flue.harness.prompt import date_text
@@ -32,7 +35,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CallOptions:
-    """What one call changes: given values win over the agent's. `meters` are those of a call that gave this task."""
+    """What one call changes: given values win over the agent's. `meters` are those of a call that gave this task.
+
+    `journal` notes the steps; `cut_off` is the beginning of an answer that an interruption cut off, to be gone on with.
+    """
 
     model: ModelChoice | None = None
     thinking_level: ThinkingLevel | None = None
@@ -41,6 +47,8 @@ class CallOptions:
     images: tuple[ImageContent, ...] = ()
     budget: Budget | None = None
     meters: Meters = field(default_factory=Meters)
+    journal: Journal = UNJOURNALED
+    cut_off: str = ""
 
 
 def call_options(  # noqa: PLR0917 - in the order of the options of `Session.prompt`
@@ -93,20 +101,38 @@ async def run_prompt(
     own = Meter("call", options.budget)
     meters = Meters.of((own, session.meter, session.harness.meter, *options.meters))
     loop = _loop(session, scope, model, outcome, replace(options, meters=meters))
-    # A budget that an earlier call used up: a call of one turn would otherwise never meet it.
-    meters.check(clock.monotonic())
-    message = None
-    if text is not None:
-        settle_calls_left_open(session.history, session.approvals, clock.now_ms())
-        content = TextContent(text + FOOTER if outcome else text)
-        now = clock.now_ms()
-        message = UserMessage((*session.date_note.blocks(date_text(now)), content, *options.images), now)
-    with session.running(loop), session.history.tally() as tally:
-        answer_text = await _Attempts(loop, source, outcome).run(message)
+    with _pausing(options.journal):
+        # A budget that an earlier call used up: a call of one turn would otherwise never meet it.
+        meters.check(clock.monotonic())
+        message = None
+        if options.cut_off:
+            options.journal.answer_recorded("")
+            session.history.append(cut_off_answer(options.cut_off, model.info, clock.now_ms()))
+            message, source = go_on_signal(clock.now_ms()), "signal"
+        elif text is not None:
+            settle_calls_left_open(session.history, session.approvals, clock.now_ms())
+            content = TextContent(text + FOOTER if outcome else text)
+            now = clock.now_ms()
+            message = UserMessage((*session.date_note.blocks(date_text(now)), content, *options.images), now)
+        with session.running(loop), session.history.tally() as tally:
+            answer_text = await _Attempts(loop, source, outcome).run(message)
+    if options.cut_off and loop.turns == 1:
+        answer_text = options.cut_off + answer_text
     ref = ModelRef(model.info.provider, model.info.id)
     if outcome is None:
         return PromptResponse(answer_text, tally.total, ref, own.usage)
     return ResultResponse(outcome.value, tally.total, ref, own.usage, outcome.json)
+
+
+@contextmanager
+def _pausing(journal: Journal) -> Iterator[None]:
+    """Let a used-up budget pause a prompt that can be taken up again, instead of failing it."""
+    try:
+        yield
+    except BudgetExceededError as error:
+        if journal.parks:
+            raise Paused("budget", error=error) from error
+        raise
 
 
 class _Attempts:
@@ -187,6 +213,7 @@ def _loop(session: Session, scope: Scope, model: Model, outcome: Outcome | None,
         meters=options.meters,
         compactor=make_compactor(session, scope, model, options.meters),
         approvals=session.approvals,
+        journal=options.journal,
     )
 
 

@@ -16,6 +16,7 @@ from flue.errors import SessionError, UsageError
 from flue.events import Scope, TaskEnd, TaskStart
 from flue.harness.env import SessionEnv
 from flue.harness.history import History
+from flue.harness.journal import UNJOURNALED
 from flue.harness.meter import Meters
 from flue.harness.prompting import CallOptions
 from flue.harness.responses import PromptResponse, ResultResponse
@@ -121,8 +122,8 @@ def _options(parent: Session, agent: str | None, work: Work, options: CallOption
     Where the model is the caller, model, thinking level and role are those of the prompt that it answers. They reach a
     child unless its profile has its own; the role never reaches a subagent.
     """
-    # What a task spends is spent by the session and the call that gave it, too.
-    options = replace(options, meters=Meters.of((parent.meter, *options.meters)))
+    # What a task spends is spent by the session and the call that gave it, too. Its steps are not its giver's.
+    options = replace(options, meters=Meters.of((parent.meter, *options.meters)), journal=UNJOURNALED, cut_off="")
     if agent is None:
         return options
     profile = parent.setup.subagent(agent)

@@ -54,6 +54,7 @@ from flue.harness.arguments import ArgumentsError, check_arguments
 from flue.harness.compaction.compact import Compactor
 from flue.harness.entries import Source
 from flue.harness.history import History
+from flue.harness.journal import UNJOURNALED, Journal, Paused
 from flue.harness.left_open import UNKNOWN, left_open
 from flue.harness.meter import Meters
 from flue.harness.retry import Retry
@@ -106,12 +107,15 @@ class TurnLoop:
     meters: Meters
     compactor: Compactor
     approvals: Approvals
+    journal: Journal = UNJOURNALED
     steering: list[UserMessage] = field(default_factory=list)
     """Messages that join at the next turn boundary."""
     failure: ProviderError | None = None
     """Why the last answer has stop reason `error`."""
     parked: bool = False
-    """Set when the session closes: calls that wait for approval stay open, to be resumed later."""
+    """Set when calls that wait for approval are to stay open, to be resumed later."""
+    turns: int = 0
+    """How many requests the model has answered."""
     _added: list[Message] = field(default_factory=list)
 
     async def run(self, message: UserMessage | None, source: Source) -> AssistantMessage:
@@ -119,8 +123,8 @@ class TurnLoop:
 
         Without a message the loop goes on where it was left: with tool calls that have no result yet, or with the next
         request. A provider's failure is not raised: it is the answer, with stop reason `error`. Raises
-        `BudgetExceededError` between turns, and `DurabilityError` when the history cannot be written before a tool
-        runs.
+        `BudgetExceededError` between turns, `Paused` where the journal wants it, and `DurabilityError` when the history
+        cannot be written before a tool runs.
         """
         self._added = []
         incoming = [] if message is None else [(message, source)]
@@ -139,6 +143,7 @@ class TurnLoop:
     async def between_turns(self) -> None:
         """Raise `BudgetExceededError` when a budget is used up; compact the conversation when it is too long."""
         self.meters.check(self.clock.monotonic())
+        self.journal.at_boundary()
         await self.compactor.compact_if_needed()
 
     async def _turn(self, incoming: Sequence[tuple[UserMessage, Source]]) -> tuple[AssistantMessage, bool]:
@@ -152,13 +157,15 @@ class TurnLoop:
                 self._emit(TurnStart, "agent")
                 for message, source in incoming:
                     self._record(message, source)
+                    self.journal.input_applied()
                 self.history.write()
                 answer = left[0] if left else await self._ask()
-                results, terminate = await (self._finish_left(left[1]) if left else self._act(answer))
+                results, terminate = await (self._finish_left(*left) if left else self._act(answer))
                 self._emit(TurnEnd, "agent", answer, results)
         finally:
             turn_scope, self.scope = self.scope, session_scope
         if left is None:
+            self.turns += 1
             self.meters.add(answer.usage, turns=1)
         info = self.model.info
         failed = answer.stop_reason in ("error", "aborted")
@@ -185,6 +192,7 @@ class TurnLoop:
             self.system, self.history.transcript, self.tools.specs, self.thinking, affinity=self.affinity
         )
         length = len(self.history.transcript)
+        self.journal.request_begun(self.scope.turn_id or "")
         self._emit(
             TurnRequest,
             "agent",
@@ -234,6 +242,7 @@ class TurnLoop:
         return answer if answer.timestamp else replace(answer, timestamp=self.clock.now_ms())
 
     def _finish_answer(self, answer: AssistantMessage) -> AssistantMessage:
+        self.journal.answer_recorded(self.scope.turn_id or "")
         self.history.append(answer)
         self._added.append(answer)
         self._emit(MessageEnd, answer)
@@ -261,10 +270,21 @@ class TurnLoop:
         cut_off = ToolResult.from_text(CUT_OFF, is_error=True) if answer.stop_reason == "length" else None
         return await self._settle(calls, [cut_off] * len(calls))
 
-    async def _finish_left(self, calls: tuple[ToolCall, ...]) -> tuple[tuple[ToolResultMessage, ...], bool]:
-        """Settle the calls an interruption left open: run those that waited for approval, and no others."""
-        unknown = ToolResult.from_text(UNKNOWN, is_error=True)
-        return await self._settle(calls, [None if self.approvals.find(call.id) else unknown for call in calls])
+    async def _finish_left(
+        self, answer: AssistantMessage, calls: tuple[ToolCall, ...]
+    ) -> tuple[tuple[ToolResultMessage, ...], bool]:
+        """Settle the calls that an interruption left open; what may have run is not run again."""
+        return await self._settle(calls, [self._known_result(answer, call) for call in calls])
+
+    def _known_result(self, answer: AssistantMessage, call: ToolCall) -> ToolResult | None:
+        """Return the result of a call from before the interruption; None when it is still to be run."""
+        noted = self.journal.result_of(call.id)
+        if noted is not None:
+            return noted
+        started = self.journal.was_started(call.id)
+        if started or (started is None and self.approvals.find(call.id) is None):
+            return ToolResult.from_text(UNKNOWN, is_error=True)
+        return ToolResult.from_text(CUT_OFF, is_error=True) if answer.stop_reason == "length" else None
 
     async def _settle(
         self, calls: tuple[ToolCall, ...], results: list[ToolResult | None]
@@ -272,46 +292,65 @@ class TurnLoop:
         """Run the calls that have no result yet; record and return all results."""
         messages: list[ToolResultMessage] = []
         try:
-            await self.history.durable()
+            for call, result in zip(calls, results, strict=True):
+                if result is None and not self._may_wait(call):
+                    self.journal.tool_started(call)
+            await self._durable()
             await self._run_calls(calls, results)
         finally:
             # Also on the way out of an abort: a call without a result is one that no provider accepts.
+            waiting = []
             for call, result in zip(calls, results, strict=True):
                 approval = self.approvals.find(call.id)
                 if result is None and self.parked and approval is not None and approval.state == "pending":
+                    waiting.append(call.id)
                     continue
                 messages.append(self._record_result(call, result or ToolResult.from_text(ABORTED, is_error=True)))
                 self.approvals.forget(call)
         self.history.write()
+        if waiting:
+            raise Paused("approval", tuple(waiting))
         return tuple(messages), all(result is not None and result.terminate for result in results)
 
+    async def _durable(self) -> None:
+        await self.history.durable()
+        await self.journal.durable()
+
     async def _run_calls(self, calls: Sequence[ToolCall], results: list[ToolResult | None]) -> None:
-        """Fill in the results that are missing."""
+        """Fill in the results that are missing; those of calls that wait for approval may stay so."""
         missing = [position for position, result in enumerate(results) if result is None]
         if len(missing) == 1:
-            await self._run_into(results, missing[0], calls[missing[0]])
+            results[missing[0]] = await self._run_call(calls[missing[0]])
             return
         async with asyncio.TaskGroup() as group:
             for position in missing:
                 group.create_task(self._run_into(results, position, calls[position]))
 
     async def _run_into(self, results: list[ToolResult | None], position: int, call: ToolCall) -> None:
-        results[position] = await self._run_call(call)
+        result = results[position] = await self._run_call(call)
+        if result is not None:
+            self.journal.tool_ended(call, result)
 
-    async def _run_call(self, call: ToolCall) -> ToolResult:
+    async def _run_call(self, call: ToolCall) -> ToolResult | None:
         started = self.clock.monotonic()
         self._emit(ToolExecutionStart, call.name, call.id, call.arguments)
         self._emit(ToolStart, call.name, call.id, call.arguments)
-        result = ToolResult.from_text(ABORTED, is_error=True)
+        result: ToolResult | None = ToolResult.from_text(ABORTED, is_error=True)
         try:
             result = await self._result_of(call)
         finally:
-            milliseconds = round((self.clock.monotonic() - started) * 1000)
-            self._emit(ToolExecutionEnd, call.name, call.id, result, result.is_error)
-            self._emit(ToolCallEnd, call.name, call.id, result.is_error, result, milliseconds)
+            if result is not None:
+                milliseconds = round((self.clock.monotonic() - started) * 1000)
+                self._emit(ToolExecutionEnd, call.name, call.id, result, result.is_error)
+                self._emit(ToolCallEnd, call.name, call.id, result.is_error, result, milliseconds)
         return result
 
-    async def _result_of(self, call: ToolCall) -> ToolResult:
+    def _may_wait(self, call: ToolCall) -> bool:
+        tool = self.tools.by_name.get(call.name)
+        return tool is not None and tool.may_need_approval
+
+    async def _result_of(self, call: ToolCall) -> ToolResult | None:
+        """Run a tool. Return None for a call that is left open, to wait for approval elsewhere."""
         tool = self.tools.by_name.get(call.name)
         if tool is None:
             return ToolResult.from_text(f"Tool {call.name} not found", is_error=True)
@@ -321,8 +360,14 @@ class TurnLoop:
         before = task.cancelling() if task is not None else 0
         try:
             arguments = check_arguments(tool.name, tool.parameters, call.arguments)
-            if await tool.needs_approval(arguments, context) and (denial := await self._await_approval(call)):
-                return denial
+            if await tool.needs_approval(arguments, context):
+                if not await self._decided(call):
+                    return None
+                if denial := await self._await_approval(call):
+                    return denial
+            if tool.may_need_approval:
+                self.journal.tool_started(call)
+                await self.journal.durable()
             return await to_result(await tool.run(arguments, context), context)
         except ArgumentsError as error:
             return ToolResult.from_text(str(error), is_error=True)
@@ -336,10 +381,16 @@ class TurnLoop:
             failed = ToolResult.from_text(str(error) or type(error).__name__, {}, is_error=True)
             return await to_result(failed, context)
 
+    async def _decided(self, call: ToolCall) -> bool:
+        """Ask for approval unless that was done before; say whether to wait for the decision here."""
+        if (await self.approvals.request(call)).state != "pending":
+            return True
+        self._emit(ApprovalRequest, call.name, call.id, call.arguments)
+        self.parked = self.parked or self.journal.parks
+        return not self.journal.parks
+
     async def _await_approval(self, call: ToolCall) -> ToolResult | None:
         """Wait for a person's word on a call; return what the model is told when it is no."""
-        await self.approvals.request(call)
-        self._emit(ApprovalRequest, call.name, call.id, call.arguments)
         decided = await self.approvals.decision(call.id)
         self._emit(ApprovalEnd, call.name, call.id, decided.state == "approved", decided.reason)
         if decided.state == "approved":
