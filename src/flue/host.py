@@ -85,10 +85,10 @@ async def open_context(
 ) -> AsyncIterator[FlueContext]:
     """Open a context in this process: what a workflow's `run(ctx)` receives, and the way to use agents in a script.
 
-    `id` names the instance whose conversations continue (default: a new one); `store` is a path for a SQLite file that
-    keeps them (default: they are kept in memory and end with the block), or a `Store`. `env` is where API keys are
-    looked up (default: the process's environment). `on_event` is called with every event; `roles` are those that can
-    be asked for by name.
+    `id` names the instance whose conversations continue (default: a new one); `store` keeps them: a path for a SQLite
+    file, the URL of a database (`flue.stores.open_store`), or a `Store`; by default they are kept in memory and end
+    with the block. `env` is where API keys are looked up (default: the process's environment). `on_event` is called
+    with every event; `roles` are those that can be asked for by name.
 
     With `workflow` the context is that of a run of the workflow, and `id` defaults to a new run id. With `agent` it is
     that of an instance of the agent of that name: agents that share a store then have conversations of their own, also
@@ -153,15 +153,9 @@ async def _default_models(stack: AsyncExitStack) -> ModelSource:
 async def _open_store(store: Store | str | PathLike[str] | None, stack: AsyncExitStack) -> Store:
     if store is not None and not isinstance(store, str | PathLike):
         return store
-    opened: Store
-    if store is None:
-        from flue.stores.memory import MemoryStore
+    from flue.stores import open_store
 
-        opened = MemoryStore()
-    else:
-        from flue.stores.sqlite import SqliteStore
-
-        opened = SqliteStore(store)
+    opened = open_store(store)
     stack.push_async_callback(opened.aclose)
     return opened
 
@@ -170,7 +164,7 @@ def _share(store: Store, agent: str | None) -> Store:
     """Return the agent's part of a store: a session's key names the instance, and not whose it is."""
     if agent is None:
         return store
-    from flue.stores.agent_store import AgentStore
+    from flue.harness.agent_store import AgentStore
 
     return AgentStore(store, agent)
 

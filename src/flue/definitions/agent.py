@@ -9,6 +9,7 @@ from typing import Any, Literal, overload
 
 from flue.definitions.budget import Budget
 from flue.definitions.checks import check_text
+from flue.definitions.durability import Durability, as_durability
 from flue.definitions.profile import (
     PROFILE_FIELDS,
     AgentProfile,
@@ -58,11 +59,14 @@ Initializer = Callable[[AgentContext], Any]
 class Agent:
     """An agent, as made by `create_agent`. `initialize(context)` gives its configuration, anew for every harness."""
 
-    __slots__ = ("_fixed", "_initializer")
+    __slots__ = ("_fixed", "_initializer", "durability")
 
-    def __init__(self, fixed: AgentConfig | None, initializer: Initializer | None) -> None:
+    def __init__(
+        self, fixed: AgentConfig | None, initializer: Initializer | None, durability: Durability | None = None
+    ) -> None:
         self._fixed = fixed
         self._initializer = initializer
+        self.durability = durability or Durability()
 
     @property
     def fixed(self) -> AgentConfig | None:
@@ -85,7 +89,12 @@ class Agent:
 
 
 @overload
-def create_agent(initializer: Callable[[AgentContext], Awaitable[Any] | Any], /) -> Agent: ...
+def create_agent(
+    initializer: Callable[[AgentContext], Awaitable[Any] | Any],
+    /,
+    *,
+    durability: Durability | Mapping[str, Any] | None = None,
+) -> Agent: ...
 @overload
 def create_agent(
     *,
@@ -104,19 +113,27 @@ def create_agent(
     task_tool: TaskTool | None = None,
     budget: Budget | Mapping[str, float] | None = None,
     persist: Any = None,
+    durability: Durability | Mapping[str, Any] | None = None,
 ) -> Agent: ...
-def create_agent(initializer: Initializer | None = None, /, **config: Any) -> Agent:
+def create_agent(
+    initializer: Initializer | None = None,
+    /,
+    *,
+    durability: Durability | Mapping[str, Any] | None = None,
+    **config: Any,
+) -> Agent:
     """Make an agent, of fixed keyword arguments or of a function that computes them.
 
     The function takes one `AgentContext`, may be async, returns a mapping of the same fields (or an `AgentConfig`, or
     an `AgentProfile`) and runs every time a harness is initialised. A model is needed in the fields or in `profile`;
     `model=False` leaves it to each call. `tools`, `skills` and `subagents` are added to those of `profile`; every other
-    field replaces the profile's.
+    field replaces the profile's. `durability` bounds accepted work in a server: `{"max_attempts": 10, "timeout": "1h"}`.
 
     Raises `DefinitionError` with the field's name; a computed agent's configuration is checked when it is computed.
     """
+    bounds = as_durability(durability)
     if initializer is None:
-        return Agent(as_config(config), None)
+        return Agent(as_config(config), None, bounds)
     if config:
         raise DefinitionError("create_agent takes a function or keyword arguments, not both.")
     if not callable(initializer):
@@ -124,7 +141,7 @@ def create_agent(initializer: Initializer | None = None, /, **config: Any) -> Ag
             f"create_agent takes a function or keyword arguments, got {type(initializer).__name__}.",
             hint="Write create_agent(model=…) for a fixed agent.",
         )
-    return Agent(None, initializer)
+    return Agent(None, initializer, bounds)
 
 
 def as_config(value: object) -> AgentConfig:

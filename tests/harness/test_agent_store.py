@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from flue.ports import EntryRow, SessionHead
 from flue.stores import MemoryStore
-from flue.stores.agent_store import AgentStore
+from flue.harness.agent_store import AgentStore
 
 HEAD = SessionHead(None, {}, "2026-01-01T00:00:00.000Z", "2026-01-01T00:00:00.000Z")
 
