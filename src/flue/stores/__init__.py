@@ -9,14 +9,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flue.stores.location import open_store, store_from_env
     from flue.stores.memory import MemoryStore
     from flue.stores.persist import PersistStore
     from flue.stores.postgres import PostgresStore
     from flue.stores.sqlite import SqliteStore
 
-__all__ = ["MemoryStore", "PersistStore", "PostgresStore", "SqliteStore"]
+__all__ = ["MemoryStore", "PersistStore", "PostgresStore", "SqliteStore", "open_store", "store_from_env"]
 
-_HOMES = {"MemoryStore": "memory", "PersistStore": "persist", "PostgresStore": "postgres", "SqliteStore": "sqlite"}
+_HOMES = {
+    "MemoryStore": "memory",
+    "PersistStore": "persist",
+    "PostgresStore": "postgres",
+    "SqliteStore": "sqlite",
+    "open_store": "location",
+    "store_from_env": "location",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,6 @@ from secrets import token_hex
 from typing import Any, TypeVar
 
 from flue.durable.records import Wake
-from flue.errors import UsageError
 from flue.stores import postgres_connection
 from flue.stores.failures import store_closed
 from flue.stores.group_commit import Connection, GroupCommit
@@ -35,16 +34,15 @@ class PostgresStore(SqlStore):
 
     After a lost connection everything is tried again for `retry_for` seconds. A transaction is repeated only when the
     database says that it was not committed, so nothing is ever done twice.
+
+    Raises `UsageError` (code `invalid_store`) for a URL that cannot work, without repeating it; no error shows the
+    password.
     """
 
     def __init__(
         self, url: str, *, schema: str = "flue", writers: int = 4, readers: int = 4, retry_for: float = 30.0
     ) -> None:
-        if not url.startswith(("postgresql://", "postgres://")):
-            raise UsageError(
-                "PostgresStore needs a URL that starts with postgresql://.",
-                hint="For example FLUE_DATABASE_URL=postgresql://user:password@host/database.",
-            )
+        postgres_connection.check_url(url)
         super().__init__()
         self._schema = schema
         # A channel's name has at most 63 bytes.
@@ -131,8 +129,9 @@ class PostgresStore(SqlStore):
                     if last or not postgres_connection.is_lost(error):
                         raise
             raise AssertionError("unreachable")
-        except Exception as error:
-            raise postgres_connection.explain(error) from error
+        except Exception as error:  # noqa: BLE001  (it is raised again, explained)
+            explained = postgres_connection.explain(error)
+            raise explained from explained.__cause__
 
     def _read_with(self, connection: psycopg.Connection[Any], query: Transition[T]) -> T:
         # One snapshot, so that all its queries see the same commits.

@@ -9,11 +9,11 @@ from functools import cache
 from typing import Any
 
 from flue.durable.records import Wake
-from flue.errors import DurabilityError, FlueError
+from flue.errors import DurabilityError, FlueError, UsageError
 from flue.stores.failures import newer_format
 from flue.stores.group_commit import Cursor, Verdict
+from flue.stores.postgres_driver import conninfo_to_dict, psycopg
 from flue.stores.postgres_driver import errors as pg
-from flue.stores.postgres_driver import psycopg
 from flue.stores.postgres_driver import sql as pg_sql
 from flue.stores.sql.schema import durable_tables
 
@@ -218,6 +218,33 @@ class LostConnectionError(psycopg.OperationalError):
 
 class UnattributedError(psycopg.Error):
     """A statement of the transaction failed; which one is found out by running it again step by step."""
+
+
+def check_url(url: str) -> None:
+    """Raise `UsageError` for a URL that cannot work, before libpq does in words that repeat parts of the password.
+
+    Without an escape, `/` and `@` in a password move the rest of it into the host, the port or the database's name.
+    """
+    what = ""
+    if not url.startswith(("postgresql://", "postgres://")):
+        what = "does not start with postgresql://"
+    else:
+        try:
+            parts = conninfo_to_dict(url)
+        except psycopg.Error:
+            what = "cannot be read"
+        else:
+            port, host, name = (str(parts.get(part) or "") for part in ("port", "host", "dbname"))
+            if not port.replace(",", "").isdecimal() and port:
+                what = "has a port that is no number"
+            elif "@" in host[1:] or "@" in name:
+                what = "has more than one @"
+    if what:
+        raise UsageError(
+            f"The URL of the Postgres database {what}.",
+            code="invalid_store",
+            hint="Write postgresql://user:password@host/database, with / @ : % in the password as %2F %40 %3A %25.",
+        )
 
 
 def connect(url: str, schema: str, retry_for: float) -> psycopg.Connection[Any]:

@@ -11,6 +11,7 @@ from flue.errors import UsageError
 try:
     import psycopg
     from psycopg import errors, sql
+    from psycopg.conninfo import conninfo_to_dict
 except ModuleNotFoundError as error:
     raise UsageError(
         "PostgresStore needs the package psycopg.",
@@ -18,4 +19,4 @@ except ModuleNotFoundError as error:
         hint="Install it with: pip install 'flue-agents[postgres]'",
     ) from error
 
-__all__ = ["errors", "psycopg", "sql"]
+__all__ = ["conninfo_to_dict", "errors", "psycopg", "sql"]

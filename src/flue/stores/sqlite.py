@@ -138,11 +138,12 @@ class SqliteStore(SqlStore):
             connection.execute("BEGIN")
             result = query(Transaction(connection, SQLITE))
             connection.execute("COMMIT")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  (it is raised again, explained)
             if connection is not None:
                 with contextlib.suppress(Exception):
                     connection.close()
-            raise sqlite_file.explain(error, self.path) from error
+            explained = sqlite_file.explain(error, self.path)
+            raise explained from explained.__cause__
         self._idle_readers.append(connection)
         return result
 
