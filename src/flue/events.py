@@ -187,7 +187,11 @@ class TurnStart(Event):
 
 @dataclass(frozen=True, slots=True)
 class TurnRequest(Event):
-    """What is sent to the model: the first `count` messages of `transcript`."""
+    """What is sent to the model: the first `count` messages of `transcript`.
+
+    They are also what a session's stored entries lead to: `session_key` as its history has it, `leaf_id` the newest
+    entry. Both are None for a request that is no part of a conversation, and neither is in the JSON.
+    """
 
     type = "turn_request"
     purpose: TurnPurpose
@@ -199,6 +203,8 @@ class TurnRequest(Event):
     count: int
     tools: ToolSpecs
     reasoning: str | None = None
+    session_key: str | None = None
+    leaf_id: str | None = None
 
     @property
     def messages(self) -> tuple[Message, ...]:

@@ -77,6 +77,11 @@ class History:
         history._restore(stored)
         return history
 
+    @property
+    def leaf_id(self) -> str | None:
+        """Return the id of the entry that what is appended next follows."""
+        return self._leaf_id
+
     # -------------------------------------------------------------------------------------------- changing
 
     def append(self, message: Message, source: Source | None = None) -> MessageEntry:

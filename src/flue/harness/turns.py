@@ -204,6 +204,8 @@ class TurnLoop:
             length,
             self.tools.specs,
             self.thinking if info.reasoning else None,
+            self.history.key,
+            self.history.leaf_id,
         )
         for attempt in count(1):
             partial = PartialAnswer(info, self.clock.now_ms())
