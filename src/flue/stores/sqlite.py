@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from flue.durable.records import Wake
 from flue.errors import UsageError
-from flue.stores import sqlite_file
+from flue.stores import sqlite_backup, sqlite_file
 from flue.stores.failures import store_closed
 from flue.stores.group_commit import Connection, GroupCommit
 from flue.stores.presence import Presence
@@ -62,10 +62,11 @@ class SqliteStore(SqlStore):
         self._presence = Presence(self.path.with_name(f"{self.path.name}-owners"), self._listeners.tell)
         self._idle_readers: list[Connection] = []
         self._reader_threads = ThreadPoolExecutor(_READERS, "flue-store-read")
+        self._backup_thread = ThreadPoolExecutor(1, "flue-store-backup")
         self._writer = GroupCommit(
             lambda: sqlite_file.open_writer(self.path, self._connect, self._busy_timeout),
             judge=sqlite_file.judge,
-            explain=partial(sqlite_file.explain, path=self.path),
+            explain=partial(sqlite_file.explain, what=f"the database {self.path}"),
             closed=lambda: store_closed(f"The store {self.path}"),
             name="flue-store-write",
         )
@@ -112,10 +113,22 @@ class SqliteStore(SqlStore):
         """See `flue.durable.port.DurableStore`."""
         return self._submit(lambda tx: claims.retire(tx, owner, now), then=lambda: self._presence.unregister(owner))
 
+    async def backup(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
+        """Copy the database, while it is in use, to a file that a `SqliteStore` opens.
+
+        The copy is consistent: one state between two commits, with every write awaited before the call. It appears
+        under its name when it is complete and on disk, or not at all; `overwrite` lets it replace a file. Readers and
+        the writer go on meanwhile, and the write-ahead log grows by what they write. A cancelled await does not stop
+        it. Raises `DurabilityError`: `backup_exists`, `store_full`, `store_cannot_open` and others.
+        """
+        await self._ready()
+        await asyncio.get_running_loop().run_in_executor(self._backup_thread, self._back_up, Path(path), overwrite)
+
     async def aclose(self) -> None:
-        """Write what is queued, wait for running reads, and release the file."""
+        """Write what is queued, wait for running reads and a backup, and release the file."""
         self._closed = True
         await asyncio.to_thread(self._reader_threads.shutdown)
+        await asyncio.to_thread(self._backup_thread.shutdown)
         while self._idle_readers:
             self._idle_readers.pop().close()
         # Last, because the connection that is closed last moves the write-ahead log into the database.
@@ -123,12 +136,16 @@ class SqliteStore(SqlStore):
         await asyncio.to_thread(self._presence.close)
 
     async def _read(self, query: Transition[T], key: str | None = None) -> T:
+        await self._ready(key)
+        return await asyncio.get_running_loop().run_in_executor(self._reader_threads, self._read_in_thread, query)
+
+    async def _ready(self, key: str | None = None) -> None:
+        """Wait until the file is there, with everything queued that touches `key` (None: anything)."""
         if not self._closed and (not self._opened or self._writer.pending(key)):
             await self._writer.settled()
             self._opened = True
         if self._closed:
             raise store_closed(f"The store {self.path}")
-        return await asyncio.get_running_loop().run_in_executor(self._reader_threads, self._read_in_thread, query)
 
     def _read_in_thread(self, query: Transition[T]) -> T:
         connection: Connection | None = None
@@ -142,7 +159,7 @@ class SqliteStore(SqlStore):
             if connection is not None:
                 with contextlib.suppress(Exception):
                     connection.close()
-            explained = sqlite_file.explain(error, self.path)
+            explained = sqlite_file.explain(error, f"the database {self.path}")
             raise explained from explained.__cause__
         self._idle_readers.append(connection)
         return result
@@ -152,3 +169,13 @@ class SqliteStore(SqlStore):
             return self._idle_readers.pop()
         except IndexError:
             return sqlite_file.open_reader(self.path, self._connect, self._busy_timeout)
+
+    def _back_up(self, path: Path, overwrite: bool) -> None:
+        target = path.absolute()
+        try:
+            sqlite_backup.check_target(target, overwrite=overwrite)
+            with contextlib.closing(sqlite_file.open_reader(self.path, self._connect, self._busy_timeout)) as source:
+                sqlite_backup.back_up(source, target, overwrite=overwrite)
+        except Exception as error:  # noqa: BLE001  (it is raised again, explained)
+            explained = sqlite_file.explain(error, f"the backup {target} of {self.path}")
+            raise explained from explained.__cause__

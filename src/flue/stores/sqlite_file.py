@@ -105,11 +105,11 @@ def _make_directory(directory: Path) -> None:
         directory = directory.parent
     for path in reversed(missing):
         path.mkdir(mode=0o700, exist_ok=True)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
 
 
-def _sync_directory(directory: Path) -> None:
-    # Without this a power cut may lose the new directory and with it commits that were reported as durable.
+def sync_directory(directory: Path) -> None:
+    """Make new names in a directory durable: a power cut may lose them otherwise, and with them what they hold."""
     with contextlib.suppress(OSError):  # not every platform lets a directory be opened or synced
         descriptor = os.open(directory, os.O_RDONLY)
         try:
@@ -228,20 +228,20 @@ def judge(error: Exception) -> Verdict:
     return "keep" if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) else "reopen"
 
 
-def explain(error: Exception, path: Path) -> Exception:
+def explain(error: Exception, what: str) -> Exception:
     """Return the `DurabilityError` that names the file and the next step; Flue's own errors pass as they are."""
     if isinstance(error, FlueError):
         return error
     if isinstance(error, UnicodeEncodeError):
         explained = DurabilityError(
-            f"Text for the database {path} is not valid Unicode (it has half of a surrogate pair).",
+            f"Text for {what} is not valid Unicode (it has half of a surrogate pair).",
             code="store_invalid_text",
             hint="Encode JSON with ensure_ascii=True, or replace what is not valid.",
         )
     else:
-        code, what, hint = _MEANINGS.get(_code(error), ("store_error", "failed", ""))
+        code, failed, hint = _MEANINGS.get(_code(error), ("store_error", "failed", ""))
         if isinstance(error, OSError):
-            code, what, hint = _MEANINGS[sqlite3.SQLITE_CANTOPEN]
-        explained = DurabilityError(f"The database {path} {what}: {error}.", code=code, hint=hint)
+            code, failed, hint = _MEANINGS[sqlite3.SQLITE_CANTOPEN]
+        explained = DurabilityError(f"{what[0].upper()}{what[1:]} {failed}: {error}.", code=code, hint=hint)
     explained.__cause__ = error
     return explained
