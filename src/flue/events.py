@@ -131,6 +131,17 @@ class RunStart(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RunResume(Event):
+    """A run goes on: it begins again over its recorded steps, or is about to end because another takes its place."""
+
+    type = "run_resume"
+    started_at: str
+    owner: Json
+    workflow_name: str | None = None
+    agent_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RunEnd(Event):
     """A run ended; the last event of its log. `result` as JSON values."""
 

@@ -34,6 +34,14 @@ class Cost:
             self.cache_write + other.cache_write,
         )
 
+    def __sub__(self, other: Cost) -> Cost:
+        return Cost(
+            self.input - other.input,
+            self.output - other.output,
+            self.cache_read - other.cache_read,
+            self.cache_write - other.cache_write,
+        )
+
     def to_json(self) -> Json:
         """Return the wire form."""
         return {
@@ -72,6 +80,15 @@ class Usage:
             self.cache_read + other.cache_read,
             self.cache_write + other.cache_write,
             self.cost + other.cost,
+        )
+
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input - other.input,
+            self.output - other.output,
+            self.cache_read - other.cache_read,
+            self.cache_write - other.cache_write,
+            self.cost - other.cost,
         )
 
     def to_json(self) -> Json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 from flue.definitions.duration import seconds
 from flue.errors import DefinitionError
@@ -22,7 +23,7 @@ class Durability:
     timeout: float | None = 3600.0
 
     def __post_init__(self) -> None:
-        attempts = self.max_attempts
+        attempts: Any = self.max_attempts
         if not isinstance(attempts, int) or isinstance(attempts, bool) or attempts < 1:
             raise DefinitionError(f"durability: max_attempts must be a positive whole number, got {attempts!r}.")
         if self.timeout is not None and not (math.isfinite(self.timeout) and self.timeout > 0):
@@ -34,7 +35,7 @@ def as_durability(value: object, default: Durability | None = None) -> Durabilit
 
     `timeout` may be a number of seconds or text like "90s", "30m", "1h". Raises `DefinitionError`.
     """
-    default = default or Durability()
+    default = default if default is not None else Durability()
     if value is None:
         return default
     if isinstance(value, Durability):

@@ -132,12 +132,14 @@ class Submission:
 class Claim:
     """The right to work on a submission, until it is settled, parked, released or lost.
 
-    Every transition of a worker names its claim. A claim that was lost writes nothing, ever (fencing).
+    Every transition of a worker names its claim. A claim that was lost writes nothing, ever (fencing). `first` says
+    that nobody has held one for the submission before.
     """
 
     submission: Submission
     attempt_id: str
     owner: str
+    first: bool = False
 
     @property
     def id(self) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from flue.events import ErrorInfo, RunEnd, RunStart, iso_time
+from flue.events import ErrorInfo, RunEnd, RunResume, RunStart, iso_time
 from flue.harness.context import FlueContext
 from flue.harness.json_values import json_result
 from flue.messages import Json
@@ -16,30 +16,49 @@ from flue.messages import Json
 Run = Callable[[FlueContext], Any]
 
 
-async def run_workflow(context: FlueContext, run: Run, *, name: str, restarted_from: str | None = None) -> Any:
+async def run_workflow(
+    context: FlueContext, run: Run, *, name: str, restarted_from: str | None = None, resumed: bool = False
+) -> Any:
     """Run a workflow's function, sync or async, and return its result as JSON values.
 
     `run_start` is the first event and `run_end` the last: when the function returns or raises, calls that it left
     running are aborted and every conversation is put in order before the end is announced. What the function raised is
     announced and raised; so is `UsageError` (`invalid_result`) for a result without a JSON form. `restarted_from` is
-    the id of the interrupted run that this one repeats.
+    the id of the interrupted run that this one repeats. With `resumed` the run has begun before, and goes on over its
+    recorded steps: `run_resume` takes the place of `run_start`.
     """
-    owner = {"kind": "workflow", "workflowName": name, "instanceId": context.id}
-    return await _run(context, run, owner, workflow_name=name, restarted_from_run_id=restarted_from)
+    return await _run(context, run, workflow_owner(context.id, name), resumed, restarted_from, workflow_name=name)
 
 
-async def run_agent(context: FlueContext, run: Run, *, name: str) -> Any:
+async def run_agent(
+    context: FlueContext, run: Run, *, name: str, restarted_from: str | None = None, resumed: bool = False
+) -> Any:
     """Run a function agent for one request, as `run_workflow` does; the context is that of the agent's instance."""
-    owner = {"kind": "agent", "agentName": name, "instanceId": context.id}
-    return await _run(context, run, owner, agent_name=name)
+    return await _run(context, run, agent_owner(context.id, name), resumed, restarted_from, agent_name=name)
 
 
-async def _run(context: FlueContext, run: Run, owner: Json, **more: Any) -> Any:
+def workflow_owner(run_id: str, name: str) -> Json:
+    """Return whose a workflow's run is, as events and records say it."""
+    return {"kind": "workflow", "workflowName": name, "instanceId": run_id}
+
+
+def agent_owner(instance: str, name: str) -> Json:
+    """Return whose a function agent's run is, as events and records say it."""
+    return {"kind": "agent", "agentName": name, "instanceId": instance}
+
+
+async def _run(
+    context: FlueContext, run: Run, owner: Json, resumed: bool, restarted_from: str | None, **name: str
+) -> Any:
     clock, emit, scope = context.clock, context.emitter.emit, context.scope
     started = clock.monotonic()
     begun = iso_time(clock.now_ms())
     start = replace(scope, instance_id=context.id)
-    emit(start, RunStart, started_at=begun, payload=context.payload, owner=owner, **more)
+    if resumed:
+        emit(start, RunResume, started_at=begun, owner=owner, **name)
+    else:
+        more = {"restarted_from_run_id": restarted_from, **name}
+        emit(start, RunStart, started_at=begun, payload=context.payload, owner=owner, **more)
     result: Any = None
     failure: BaseException | None = None
     try:

@@ -163,16 +163,16 @@ class MemoryRows(MemoryLog):
         return replace(self._links[run_id], status=status, ended_at=row.settled_at)
 
     def _take(self, id: str, claimant: Claimant, now: int) -> Claim:
-        row = self._all[id]
+        before = self._all[id]
         row = self._all[id] = replace(
-            row,
+            before,
             state="running",
             owner=claimant.owner,
             attempt_id=claimant.attempt_id,
-            started_at=now if row.started_at is None else row.started_at,
-            deadline_at=now + row.time_left_ms if row.deadline_at is None else row.deadline_at,
+            started_at=now if before.started_at is None else before.started_at,
+            deadline_at=now + before.time_left_ms if before.deadline_at is None else before.deadline_at,
         )
-        return Claim(row, claimant.attempt_id, claimant.owner)
+        return Claim(row, claimant.attempt_id, claimant.owner, first=before.started_at is None)
 
     def _give_up(self, row: Submission, now: int, **changes: object) -> None:
         left = row.time_left_ms if row.deadline_at is None else max(0, row.deadline_at - now)

@@ -153,6 +153,17 @@ class WorkContract(Opening):
 
     # ------------------------------------------------------------------------------------- claims and order
 
+    async def test_a_claim_says_whether_it_is_the_first(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            begun = await store.admit(admission("s1"), now=1, claimant=claimant("a1"))
+            await store.admit(admission("s2", lane="b"), now=1)
+            [later] = await store.claim([claimant("a2")], now=1)
+            assert begun.claim is not None
+            assert (begun.claim.first, later.first) == (True, True)
+            await store.release(later, now=1)
+            [again] = await store.claim([claimant("a3")], now=1)
+            assert (again.id, again.first) == ("s2", False)
+
     async def test_a_lane_runs_one_after_the_other_in_order_of_admission(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             await asyncio.gather(*(store.admit(admission(f"s{n}"), now=1) for n in range(5)))

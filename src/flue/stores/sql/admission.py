@@ -76,7 +76,7 @@ def admit(
     admitted = Admitted(admission.id, now, created=True, ahead=depth - 1)
     if starts and claimant is not None:
         submission = _started(tx, admission, claimant, now)
-        return replace(admitted, claim=Claim(submission, claimant.attempt_id, claimant.owner))
+        return replace(admitted, claim=Claim(submission, claimant.attempt_id, claimant.owner, first=True))
     if depth == 1:
         tx.wake("work", home)
     return admitted

@@ -41,7 +41,7 @@ def claim(tx: Transaction, claimants: Sequence[Claimant], now: int) -> list[Clai
             submission.deadline_at,
             submission.sequence,
         )
-        claims.append(Claim(submission, claimant.attempt_id, owner))
+        claims.append(Claim(submission, claimant.attempt_id, owner, first=before.started_at is None))
     return claims
 
 

@@ -1,0 +1,115 @@
+"""An attempt: one claim under way, how it was asked to stop, and how it came to rest."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from flue.durable.outbox import Outbox
+from flue.durable.records import Admission, Claim, Outcome, Submission, Wait
+from flue.errors import FlueError
+from flue.messages import Json
+
+StopReason = Literal["abort", "deadline", "lost"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The work is done, in whatever way."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """The work waits."""
+
+    wait: Wait
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The work stopped where anybody can go on with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """An interrupted run ends with `error` (JSON) and is replaced."""
+
+    admission: Admission
+    error: str
+
+
+Ending = Settled | Parked | Released | Restarted
+
+
+class Attempt:
+    """One claim in this process.
+
+    `fresh` says that nobody worked on the submission before. `request` is what the caller of this process came with,
+    if the work was accepted here.
+    """
+
+    def __init__(self, claim: Claim, outbox: Outbox, *, request: Any = None) -> None:
+        self.claim = claim
+        self.outbox = outbox
+        self.fresh = claim.first
+        self.request = request
+        self.stopped: StopReason | None = None
+        self.stop_text = ""
+        self.pause_wanted = False
+        """Set when the process is about to end: the work stops where it can be continued."""
+        self.on_message: Callable[[], Awaitable[None]] | None = None
+        """Called when a message came for this work while it runs."""
+        self.task: asyncio.Task[None] | None = None
+        self.finished = False
+        """Set when nothing that the task still does counts any more."""
+        self.rest: asyncio.Future[Outcome | None] = asyncio.get_running_loop().create_future()
+        """How the submission ended, once it has; None when the attempt came to rest in another way."""
+
+    @property
+    def submission(self) -> Submission:
+        """Return the submission as it was when it was claimed."""
+        return self.claim.submission
+
+    def stop(self, reason: StopReason, text: str = "") -> None:
+        """End the attempt: its task is cancelled, and puts what it works on in order. The first reason stays."""
+        if self.stopped is None and self.task is not None and not self.finished:
+            self.stopped, self.stop_text = reason, text
+            self.task.cancel()
+
+    def outcome_of_stop(self) -> Outcome:
+        """Return how the submission ends that was stopped."""
+        if self.stopped == "deadline":
+            return failed(*EXCEEDED_TIMEOUT)
+        return Outcome.aborted(self.stop_text)
+
+
+EXCEEDED_TIMEOUT = ("exceeded_timeout", "The work took longer than it may in all.", "Raise `timeout` in `durability`.")
+EXHAUSTED_ATTEMPTS = (
+    "exhausted_attempts",
+    "The work was interrupted as often as it may be.",
+    "Look at what ends the process; raise `max_attempts` in `durability`.",
+)
+
+
+def failed(code: str, message: str, hint: str = "") -> Outcome:
+    """Return the outcome of work that the engine gave up."""
+    return Outcome(
+        "failed", error=json.dumps({"name": "OperationError", "message": message, "code": code, "hint": hint})
+    )
+
+
+def failure(error: BaseException) -> Outcome:
+    """Return the outcome of work that raised."""
+    return Outcome("failed", error=json.dumps(describe(error)))
+
+
+def describe(error: BaseException) -> Json:
+    """Return an exception as records keep it."""
+    if isinstance(error, FlueError):
+        return {"name": type(error).__name__, "message": error.message, "code": error.code, "hint": error.hint}
+    return {"name": type(error).__name__, "message": str(error)}

@@ -1,0 +1,246 @@
+"""Driving a prompt or a dispatch: the session's prompt, from its message to its answer, over any number of attempts.
+
+first attempt           the message goes into the session, the turn loop runs
+after an interruption   the journal says how far it came:
+    not in the session                begin
+    a request without an answer       what had streamed is kept, and the model asked to go on with it
+    calls without a result            recorded results are used, calls that never started run, the others are unknown
+    a complete answer                 settle with it
+approval, used-up budget              park; the context is kept in memory, in case this process goes on with it
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from typing import Any
+
+from flue.definitions.budget import as_budget
+from flue.durable.records import Message, Outcome, Submission, Wait
+from flue.engine.attempt import (
+    EXCEEDED_TIMEOUT,
+    EXHAUSTED_ATTEMPTS,
+    Attempt,
+    Ending,
+    Parked,
+    Released,
+    Settled,
+    failed,
+    failure,
+)
+from flue.engine.catalog import Deployment
+from flue.engine.log_reader import LogReader
+from flue.engine.messages import APPROVAL, BUDGET
+from flue.engine.partial import text_of_request
+from flue.engine.place import Place, Site
+from flue.engine.prompt_journal import PromptJournal
+from flue.engine.wording import dispatch_text
+from flue.errors import DurabilityError, FlueError, SessionError
+from flue.events import ErrorInfo, Idle, Operation, Scope
+from flue.harness.context import FlueContext
+from flue.harness.harness import Harness
+from flue.harness.interrupted import note_interruption
+from flue.harness.journal import Paused
+from flue.harness.prompting import CallOptions
+from flue.harness.responses import ModelRef, PromptResponse
+from flue.harness.session import Session
+from flue.messages import AssistantMessage, ImageContent
+from flue.registrations import using_registrations
+
+_WARM = 64
+
+
+@dataclass(slots=True)
+class _Open:
+    """A prompt's context in this process."""
+
+    place: Place
+    context: FlueContext
+    harness: Harness
+    session: Session
+
+
+class Prompts:
+    """Drives prompts. Contexts of those that wait for a person stay open, the oldest only while there is room."""
+
+    def __init__(self, site: Site, reader: LogReader) -> None:
+        self._site = site
+        self._reader = reader
+        self._waiting: OrderedDict[str, _Open] = OrderedDict()
+
+    async def drive(self, attempt: Attempt, deployment: Deployment) -> Ending:
+        """Bring a prompt to rest."""
+        submission = attempt.submission
+        records = () if attempt.fresh else await self._site.store.load_journal(submission.id)
+        journal = PromptJournal(attempt, records)
+        with using_registrations(deployment.runtime.registrations):
+            try:
+                opened = await self._open(attempt, deployment)
+            except FlueError as error:
+                if isinstance(error, DurabilityError):
+                    raise
+                return Settled(failure(error))
+            try:
+                ending = await _Prompt(self, attempt, journal, opened).run()
+            except BaseException:
+                await opened.context.close()
+                raise
+        if isinstance(ending, Parked):
+            await self._keep(submission.id, opened)
+        else:
+            await opened.context.close()
+        return ending
+
+    async def close(self) -> None:
+        """Close what is kept open."""
+        while self._waiting:
+            await self._waiting.popitem()[1].context.close()
+
+    async def text_before(self, submission: Submission, journal: PromptJournal) -> str:
+        """Return what had arrived of an answer when the attempt before this one ended."""
+        if journal.open_request is None:
+            return ""
+        turn, index = journal.open_request
+        return await text_of_request(self._reader, submission.id, turn, index)
+
+    async def messages(self, submission: Submission) -> list[Message]:
+        """Return what the work was sent and has not taken in."""
+        return await self._site.store.load_messages(submission.address)
+
+    async def _open(self, attempt: Attempt, deployment: Deployment) -> _Open:
+        submission = attempt.submission
+        kept = self._waiting.pop(submission.id, None)
+        if kept is not None and not kept.session.history.stale:
+            kept.context.emitter.next_index = await kept.place.enter(attempt)
+            return kept
+        agent, instance = submission.target, submission.instance
+        place = Place(self._site, stream=f"{agent}/{instance}")
+        first = await place.enter(attempt)
+        entry = deployment.catalog.agent(agent)
+        if entry.agent is None:
+            raise SessionError(f'Agent "{agent}" has no conversations any more.', code="agent_not_found")
+        payload = json.loads(submission.payload)
+        scope = Scope(instance_id=instance, dispatch_id=payload.get("dispatchId"))
+        context = place.context(attempt, deployment, id=instance, payload=None, scope=scope, first=first, agent=agent)
+        try:
+            harness = await context.init(entry.agent)
+            session = await harness.session(payload["session"])
+        except BaseException:
+            await context.close()
+            raise
+        return _Open(place, context, harness, session)
+
+    async def _keep(self, id: str, opened: _Open) -> None:
+        self._waiting[id] = opened
+        if len(self._waiting) > _WARM:
+            await self._waiting.popitem(last=False)[1].context.close()
+
+
+class _Prompt:
+    """One attempt at one prompt."""
+
+    def __init__(self, prompts: Prompts, attempt: Attempt, journal: PromptJournal, opened: _Open) -> None:
+        self._prompts = prompts
+        self._attempt = attempt
+        self._submission = attempt.submission
+        self._journal = journal
+        self._context = opened.context
+        self._harness = opened.harness
+        self._session = opened.session
+        journal.attach(opened.session.history, opened.harness.meter)
+
+    async def run(self) -> Ending:
+        """Go on with the prompt until it comes to rest."""
+        submission, session = self._submission, self._session
+        if given_up := self._given_up():
+            if self._journal.applied:
+                reason = json.loads(given_up.error or "{}").get("message", "")
+                await note_interruption(session.history, session.approvals, reason, self._context.clock.now_ms())
+            return Settled(given_up)
+        if self._journal.applied and (answer := self._complete_answer()):
+            return Settled(self._announced(answer))
+        await self._take_messages()
+        self._journal.next_index = self._context.emitter.next_index
+        cut_off = await self._prompts.text_before(submission, self._journal) if self._journal.applied else ""
+        payload = json.loads(submission.payload)
+        dispatched = submission.kind == "dispatch"
+        text = None
+        if not self._journal.applied:
+            text = dispatch_text(submission, payload) if dispatched else payload["message"]
+        images = tuple(ImageContent(image["data"], image["mimeType"]) for image in payload.get("images", ()))
+        options = CallOptions(images=images, journal=self._journal, cut_off=cut_off)
+        handle = session.start_prompt(text, None, options, "dispatch" if dispatched else "prompt")
+        self._attempt.on_message = self._take_messages
+        try:
+            reply = await handle
+        except Paused as paused:
+            return self._paused(paused)
+        except DurabilityError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever made the prompt fail is how it ended
+            return Settled(failure(error))
+        finally:
+            self._attempt.on_message = None
+        assert isinstance(reply, PromptResponse)
+        return Settled(Outcome("completed", result=_json(replace(reply, usage=self._journal.usage))))
+
+    def _given_up(self) -> Outcome | None:
+        """Return how the prompt ends without another attempt."""
+        submission = self._submission
+        if submission.cancel_reason is not None:
+            return Outcome.aborted(submission.cancel_reason)
+        if submission.interruptions >= submission.max_attempts:
+            return failed(*EXHAUSTED_ATTEMPTS)
+        deadline = submission.deadline_at
+        return failed(*EXCEEDED_TIMEOUT) if deadline is not None and deadline <= self._context.clock.now_ms() else None
+
+    def _complete_answer(self) -> AssistantMessage | None:
+        """Return the answer that the session ends with, when nothing is left to do."""
+        messages = self._session.history.transcript.messages
+        last = messages[-1] if messages else None
+        if not isinstance(last, AssistantMessage) or self._journal.open_request is not None:
+            return None
+        return None if last.tool_calls or last.stop_reason == "aborted" else last
+
+    def _announced(self, answer: AssistantMessage) -> Outcome:
+        """Return the outcome of a prompt that was complete but not settled, and tell of it once more."""
+        emit, scope = self._context.emitter.emit, replace(self._harness.scope, session=self._session.name)
+        if answer.stop_reason == "error":
+            error = ErrorInfo("OperationError", answer.error_message or "The model failed.")
+            emit(scope, Operation, "prompt", 0, True, error)
+            emit(scope, Idle)
+            return Outcome("failed", error=json.dumps(error.to_json()))
+        usage = self._journal.usage
+        reply = PromptResponse(answer.text, usage, ModelRef(answer.provider, answer.model))
+        emit(scope, Operation, "prompt", 0, False, None, reply, usage)
+        emit(scope, Idle)
+        return Outcome("completed", result=_json(reply))
+
+    def _paused(self, paused: Paused) -> Ending:
+        if paused.reason == "stop":
+            return Released()
+        if paused.reason == "budget":
+            return Parked(Wait("budget", names=(BUDGET,)))
+        return Parked(Wait("approval", names=tuple(APPROVAL + name for name in paused.names)))
+
+    async def _take_messages(self) -> None:
+        """Take in decisions and budgets that were sent to the prompt; each is used up with its effect."""
+        for message in await self._prompts.messages(self._submission):
+            body: Any = json.loads(message.body)
+            if message.name == BUDGET:
+                self._harness.meter.budget = as_budget(body)
+                self._attempt.outbox.add(consumed=[message.id])
+            elif message.name.startswith(APPROVAL):
+                await self._decide(message.name.removeprefix(APPROVAL), message.id, body)
+
+    async def _decide(self, call_id: str, message_id: str, body: Any) -> None:
+        approvals = self._session.approvals
+        if call_id not in {approval.tool_call_id for approval in approvals.pending}:
+            return  # it comes before the call, or again
+        self._attempt.outbox.add(consumed=[message_id])
+        await approvals.decide(call_id, "approved" if body["approved"] else "denied", body["reason"])
+
+
+def _json(reply: PromptResponse) -> str:
+    return json.dumps(reply.to_json())

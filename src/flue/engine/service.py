@@ -1,0 +1,404 @@
+"""The service: everything that can be asked of a running project. HTTP, WebSockets, the CLI and `dispatch` are faces of it.
+
+What it accepts is on disk when the call returns, and is done whatever becomes of the caller.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from flue.definitions.agent import Agent
+from flue.definitions.budget import as_budget
+from flue.definitions.durability import Durability
+from flue.durable.port import DurableStore
+from flue.durable.records import Admission, Admitted, Message, Outcome, Run, RunQuery, Submission
+from flue.engine.attempt import Attempt, Ending
+from flue.engine.catalog import AgentEntry, Catalog, Deployment
+from flue.engine.engine import Engine, EngineSettings
+from flue.engine.event_log import LogSettings
+from flue.engine.feed import Feed
+from flue.engine.log_reader import LoggedEvent, LogReader
+from flue.engine.messages import approval_message, budget_message, event_message
+from flue.engine.place import RESERVED, Site
+from flue.engine.prompts import Prompts
+from flue.engine.runs import Runs
+from flue.errors import SessionError, UsageError
+from flue.events import iso_time
+from flue.harness.harness import session_key
+from flue.harness.json_values import as_json
+from flue.harness.keywords import Busy
+from flue.messages import ImageContent
+
+# What has no limit of its own; stores keep a number.
+_FOREVER = 100 * 365 * 24 * 3600.0
+_MAX_ID = 512
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchReceipt:
+    """What `dispatch` gives: the id by which the input is known, and when it was accepted (ISO 8601)."""
+
+    dispatch_id: str
+    accepted_at: str
+
+
+class Ticket:
+    """Work that was accepted. `id` is the run's or the submission's; `accepted_at` is in milliseconds.
+
+    `created` is False when the same key had been accepted before; `ahead` is how many of its lane come first.
+    """
+
+    def __init__(self, engine: Engine, reader: LogReader, admitted: Admitted) -> None:
+        self.id = admitted.id
+        self.accepted_at = admitted.accepted_at
+        self.created = admitted.created
+        self.ahead = admitted.ahead
+        self._engine = engine
+        self._reader = reader
+
+    async def outcome(self) -> Outcome:
+        """Wait until the work has ended, wherever it runs."""
+        outcome = await self._engine.outcome(self.id)
+        assert isinstance(outcome, Outcome)
+        return outcome
+
+    async def rest(self) -> Outcome | Submission:
+        """Wait until the work has ended, or waits for a person; then return the submission as it stands."""
+        return await self._engine.outcome(self.id, until=waits_for_person)
+
+    def events(self, after: int = -1) -> AsyncIterator[LoggedEvent]:
+        """Yield the work's events after an index, live ones included, until it has ended."""
+        return self._reader.follow(self.id, after=after)
+
+
+def waits_for_person(submission: Submission) -> bool:
+    """Say whether work waits for an approval or a larger budget."""
+    return submission.state == "parked" and submission.park_reason in ("approval", "budget")
+
+
+class Service:
+    """A project at work on one store, in one event loop.
+
+    `deployment` may be replaced while work is under way: what runs stays with the one that it began with.
+    """
+
+    def __init__(
+        self,
+        store: DurableStore,
+        deployment: Deployment,
+        *,
+        settings: EngineSettings | None = None,
+        log: LogSettings | None = None,
+        fire_due: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        runtime = deployment.runtime
+        self.store = store
+        self.deployment = deployment
+        feed = Feed()
+        self.log = LogReader(store, feed, runtime.clock)
+        site = Site(store, runtime.clock, feed, log or LogSettings())
+        self._prompts = Prompts(site, self.log)
+        self._runs = Runs(site, runtime.ids)
+        self.engine = Engine(store, runtime.clock, runtime.ids, self._drive, fire_due=fire_due, settings=settings)
+        self._clock = runtime.clock
+        self._ids = runtime.ids
+
+    @property
+    def catalog(self) -> Catalog:
+        """Return the agents and workflows that can be asked for."""
+        return self.deployment.catalog
+
+    async def start(self) -> None:
+        """Begin to work: take up what was left, and what is due."""
+        await self.engine.start()
+
+    async def drain(self, timeout: float = 5.0) -> None:
+        """Stop in good order within about `timeout` seconds; what is unfinished goes on after the next start."""
+        await self.engine.drain(timeout)
+        await self._prompts.close()
+
+    async def _drive(self, attempt: Attempt) -> Ending:
+        driver = self._runs if attempt.submission.kind == "workflow" else self._prompts
+        return await driver.drive(attempt, self.deployment)
+
+    # -------------------------------------------------------------------------------------- accepting
+
+    async def prompt(
+        self,
+        agent: str,
+        instance: str,
+        message: str,
+        *,
+        session: str = "default",
+        images: Sequence[ImageContent] = (),
+        busy: Busy = "queue",
+        key: str | None = None,
+    ) -> Ticket:
+        """Accept a message for a session of an agent's instance.
+
+        Messages to one session are answered one after the other; `busy="reject"` refuses to wait. The same `key` with
+        the same content is accepted once. Raises `UsageError` (`agent_not_found`, `invalid_id`, `invalid_text`),
+        `SessionError` (`session_busy`, `invalid_session_name`) and `DurabilityError` (`idempotency_conflict`).
+        """
+        entry = self._conversational(agent)
+        check_instance(instance)
+        if not message.strip():
+            raise UsageError("A message must not be empty.", code="invalid_text")
+        lane = session_lane(agent, instance, session)
+        if busy == "reject" and await self.store.list_lane(lane):
+            raise SessionError(
+                f'Session "{session}" is already running an operation.',
+                code="session_busy",
+                hint="Wait for its answer, or let the message wait its turn.",
+            )
+        payload: dict[str, Any] = {"message": message, "session": session}
+        if images:
+            payload["images"] = [image.to_json() for image in images]
+        return await self._accept(
+            Admission(
+                id=f"sub_{self._ids.ulid()}",
+                lane=lane,
+                kind="prompt",
+                target=agent,
+                payload=_text(payload),
+                instance=instance,
+                key=None if key is None else f"prompt:{agent}:{instance}:{key}",
+                **self._bounds(entry.durability),
+            )
+        )
+
+    async def dispatch(
+        self,
+        agent: Agent | str,
+        instance: str,
+        input: Any,
+        *,
+        session: str = "default",
+        dispatch_id: str | None = None,
+    ) -> DispatchReceipt:
+        """Accept input (a JSON value) for a session of an agent's instance, and return without waiting for its answer.
+
+        The same `dispatch_id` with the same input is accepted once, and gives the first receipt. Raises as `prompt`,
+        and `UsageError` (`invalid_input`) for input without a JSON form.
+        """
+        admission = self.dispatch_admission(agent, instance, input, session=session, dispatch_id=dispatch_id)
+        admitted = await self.engine.admit(admission)
+        return DispatchReceipt(json.loads(admission.payload)["dispatchId"], iso_time(admitted.accepted_at))
+
+    def dispatch_admission(
+        self,
+        agent: Agent | str,
+        instance: str,
+        input: Any,
+        *,
+        session: str = "default",
+        dispatch_id: str | None = None,
+    ) -> Admission:
+        """Return the admission of a dispatch."""
+        name = self.catalog.name_of(agent)
+        entry = self._conversational(name)
+        check_instance(instance)
+        chosen = self._ids.uuid() if dispatch_id is None else check_id(dispatch_id, "dispatch id")
+        payload = {"dispatchId": chosen, "input": _json_input(input), "session": session}
+        return Admission(
+            id=f"sub_{self._ids.ulid()}",
+            lane=session_lane(name, instance, session),
+            kind="dispatch",
+            target=name,
+            payload=_text(payload),
+            instance=instance,
+            key=f"dispatch:{name}:{instance}:{chosen}",
+            **self._bounds(entry.durability),
+        )
+
+    async def start_workflow(
+        self, name: str, payload: Any = None, *, key: str | None = None, request: Any = None
+    ) -> Ticket:
+        """Accept a run of a workflow; the ticket's id is the run's. `request` is what `ctx.req` gives in this process.
+
+        Raises `UsageError` (`workflow_not_found`, `invalid_input`) and `DurabilityError`.
+        """
+        entry = self.catalog.workflow(name)
+        run_id = f"workflow:{name}:{self._ids.ulid()}"
+        admission = Admission(
+            id=run_id,
+            lane=run_id,
+            kind="workflow",
+            target=name,
+            payload=_text(_json_input(payload)),
+            key=None if key is None else f"workflow:{name}:{key}",
+            recorded="workflow",
+            **self._bounds(entry.durability),
+        )
+        return await self._accept(admission, request)
+
+    async def start_agent(
+        self, name: str, instance: str, payload: Any = None, *, key: str | None = None, request: Any = None
+    ) -> Ticket:
+        """Accept a run of a function agent for an instance; runs of one instance follow each other.
+
+        Raises `UsageError` (`agent_not_found`, `agent_not_runnable`, `invalid_id`, `invalid_input`).
+        """
+        entry = self.catalog.agent(name)
+        if entry.run is None:
+            raise UsageError(
+                f'Agent "{name}" answers prompts and has no run of its own.',
+                code="agent_not_runnable",
+                hint="Send it a message.",
+            )
+        check_instance(instance)
+        admission = Admission(
+            id=f"run_{self._ids.ulid()}",
+            lane=f"run:{name}/{instance}",
+            kind="workflow",
+            target=name,
+            payload=_text(_json_input(payload)),
+            instance=instance,
+            key=None if key is None else f"run:{name}:{instance}:{key}",
+            recorded="agent",
+            **self._bounds(entry.durability),
+        )
+        return await self._accept(admission, request)
+
+    def ticket(self, admitted: Admitted) -> Ticket:
+        """Return the ticket of accepted work."""
+        return Ticket(self.engine, self.log, admitted)
+
+    async def _accept(self, admission: Admission, request: Any = None) -> Ticket:
+        return self.ticket(await self.engine.admit(admission, request=request))
+
+    def _conversational(self, name: str) -> AgentEntry:
+        entry = self.catalog.agent(name)
+        if entry.agent is None:
+            raise UsageError(
+                f'Agent "{name}" runs a function and holds no conversation.',
+                code="agent_not_connectable",
+                hint="Start a run of it instead.",
+            )
+        return entry
+
+    def _bounds(self, durability: Durability) -> dict[str, Any]:
+        timeout = _FOREVER if durability.timeout is None else durability.timeout
+        return {
+            "home": self.engine.owner,
+            "max_attempts": durability.max_attempts,
+            "timeout_ms": round(timeout * 1000),
+            "reserve": RESERVED,
+        }
+
+    # --------------------------------------------------------------------------------------- steering
+
+    async def abort(self, submission_id: str, reason: str = "Aborted.") -> Submission | None:
+        """Have a prompt or a run aborted; return it as it then stands, None when it is unknown."""
+        return await self.engine.abort(submission_id, reason)
+
+    async def decide(
+        self,
+        agent: str,
+        instance: str,
+        tool_call_id: str,
+        *,
+        approved: bool,
+        reason: str | None = None,
+        session: str = "default",
+    ) -> None:
+        """Decide on a tool call that waits for approval; durable when this returns.
+
+        Raises `SessionError` (`approval_not_found`) when nothing in the session is under way.
+        """
+        message = approval_message(tool_call_id, approved=approved, reason=reason)
+        await self._send_to_lane(session_lane(agent, instance, session), message, f'tool call "{tool_call_id}"')
+
+    async def raise_budget(
+        self, agent: str, instance: str, budget: Mapping[str, float], *, session: str = "default"
+    ) -> None:
+        """Let a prompt go on that paused because its budget was used up, with another budget; durable on return.
+
+        Raises `DefinitionError` for a wrong budget and `SessionError` (`approval_not_found`).
+        """
+        checked = as_budget(budget)
+        limits = (
+            {} if checked is None else {name: value for name, value in asdict(checked).items() if value is not None}
+        )
+        message = budget_message(self._ids.ulid(), limits)
+        await self._send_to_lane(session_lane(agent, instance, session), message, "budget")
+
+    async def send_event(self, run_id: str, name: str, payload: Any = None, *, id: str | None = None) -> None:
+        """Send a workflow's run an event, for `ctx.wait_for_event(name)`; durable when this returns.
+
+        The same `id` is taken once. Raises `UsageError` (`run_not_found`) when there is no such run under way.
+        """
+        submission = await self.store.get_submission(run_id)
+        message = event_message(id or self._ids.ulid(), name, _json_input(payload))
+        if submission is None or not await self._deliver(submission, message):
+            raise UsageError(f"No run {run_id} is under way.", code="run_not_found", hint="It may have ended.")
+
+    async def _send_to_lane(self, lane: str, message: Message, what: str) -> None:
+        under_way = await self.store.list_lane(lane)
+        if not under_way or not await self._deliver(under_way[0], message):
+            raise SessionError(
+                f"Nothing in the session waits for a decision on the {what}.",
+                code="approval_not_found",
+                hint="It may have ended, or been decided, meanwhile.",
+            )
+
+    async def _deliver(self, submission: Submission, message: Message) -> bool:
+        delivered = await self.store.deliver(submission.address, message, now=self._clock.now_ms())
+        self.engine.poke(submission.id)
+        return delivered
+
+    # ---------------------------------------------------------------------------------------- reading
+
+    async def get_run(self, run_id: str) -> Run | None:
+        """Return a recorded run."""
+        return await self.store.get_run(run_id)
+
+    async def list_runs(self, query: RunQuery) -> list[Run]:
+        """Return a page of recorded runs, newest first."""
+        return await self.store.list_runs(query)
+
+    async def get_submission(self, submission_id: str) -> Submission | None:
+        """Return accepted work as it stands."""
+        return await self.store.get_submission(submission_id)
+
+
+def session_lane(agent: str, instance: str, session: str) -> str:
+    """Return the lane of a session: the key that its conversation is stored under."""
+    if not session.strip() or session.startswith("task:"):
+        raise SessionError(f'"{session}" is no name for a session.', code="invalid_session_name")
+    return f"{agent}/{session_key(check_id(instance, 'instance id'), 'default', check_id(session, 'session name'))}"
+
+
+def check_instance(instance: str) -> None:
+    """Raise `UsageError` (`invalid_id`) for a text that cannot be an instance's id."""
+    check_id(instance, "instance id")
+
+
+def check_id(text: str, what: str) -> str:
+    """Return an id that a caller chose. Raises `UsageError` (`invalid_id`)."""
+    try:
+        length = len(text.encode())
+    except UnicodeEncodeError:
+        length = 0
+    if not text.strip() or "\x00" in text or not 0 < length <= _MAX_ID:
+        raise UsageError(
+            f"The {what} must be text that is not blank, of {_MAX_ID} bytes at most.",
+            code="invalid_id",
+            hint="Zero bytes and broken surrogates are not allowed either.",
+        )
+    return text
+
+
+def _json_input(value: Any) -> Any:
+    try:
+        return as_json(value)
+    except ValueError as error:
+        raise UsageError(f"The input cannot be written as JSON: {error}.", code="invalid_input") from error
+
+
+def _text(payload: Any) -> str:
+    # Sorted, so that equal content is equal text; escaped, so that any text can be stored.
+    return json.dumps(payload, sort_keys=True, separators=(",", ":"))
