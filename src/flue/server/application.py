@@ -1,0 +1,174 @@
+"""How an application comes to the engine that does its work: one engine for each project and event loop.
+
+The engine is started by whoever needs it first, a lifespan or a request, and ends with `drain()` or with its loop. A
+test client without `with` runs each request in a loop of its own: each gets an engine of its own, which goes on from
+the store where the one before was stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+from flue.host import SystemClock, SystemIds
+from flue.ports import Clock, Ids
+from flue.project.config import load_config
+from flue.project.loader import Project, build_schemas, load_project
+from flue.registrations import PROCESS, Registrations, current_registrations
+from flue.server.served import Served, of_project
+from flue.server.work import Service
+
+logger = logging.getLogger("flue")
+
+Opening = Callable[["Application"], AbstractAsyncContextManager[Service]]
+"""Starts an engine in the running event loop; leaving the block brings to rest what runs, and ends it."""
+
+
+class Application:
+    """One project, or one set of agents and workflows, and its engines.
+
+    `load` gives what is served; it is called once, when first needed. `opening` starts an engine. `env` is where
+    settings and keys are looked up.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Served],
+        *,
+        opening: Opening | None = None,
+        env: Mapping[str, str] | None = None,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
+    ) -> None:
+        self._load = load
+        self._opening = opening or _default_opening
+        self._served: Served | None = None
+        self._lock = threading.RLock()
+        self._engines: dict[asyncio.AbstractEventLoop, _Engine] = {}
+        self.env: Mapping[str, str] = os.environ if env is None else env
+        self.clock = clock or SystemClock()
+        self.ids = ids or SystemIds()
+
+    @property
+    def served(self) -> Served:
+        """Return what is served. Loading it may raise `ConfigError`; the next use tries again."""
+        if self._served is None:
+            with self._lock:
+                if self._served is None:
+                    self._served = self._load()
+        return self._served
+
+    @property
+    def local(self) -> bool:
+        """Say whether this is a developer's machine (FLUE_MODE=local): errors tell more, webhooks are open."""
+        return self.env.get("FLUE_MODE") == "local"
+
+    async def service(self) -> Service:
+        """Return the running event loop's engine; the first call starts it. Raises what starting it raises."""
+        loop = asyncio.get_running_loop()
+        engine = self._engines.get(loop)
+        if engine is None or engine.task.done():
+            with self._lock:
+                for each in [each for each in self._engines if each.is_closed()]:
+                    del self._engines[each]
+                engine = self._engines[loop] = _Engine(self._opening, self)
+        # Shielded: a request that is given up must not take the engine from the others.
+        return engine.ready.result() if engine.ready.done() else await asyncio.shield(engine.ready)
+
+    async def drain(self) -> None:
+        """End the running event loop's engine in good order, if there is one; a later request starts a new one."""
+        with self._lock:
+            engine = self._engines.pop(asyncio.get_running_loop(), None)
+        if engine is None:
+            return
+        if engine.ready.done() and not engine.task.done():
+            from flue.server.sockets.asgi import close_sockets
+
+            await close_sockets(engine.ready.result())
+        engine.stop.set()
+        await asyncio.wait({engine.task})
+
+
+class _Engine:
+    """One engine in one event loop, held open by a task of its own."""
+
+    def __init__(self, opening: Opening, application: Application) -> None:
+        self.ready: asyncio.Future[Service] = asyncio.get_running_loop().create_future()
+        self.stop = asyncio.Event()
+        # An empty context: the engine belongs to no request.
+        self.task = asyncio.create_task(self._keep(opening, application), context=contextvars.Context())
+
+    async def _keep(self, opening: Opening, application: Application) -> None:
+        try:
+            async with opening(application) as service:
+                self.ready.set_result(service)
+                # Cancelled when the loop ends (`asyncio.run` does that), which also leaves the block in good order.
+                await self.stop.wait()
+        except Exception as error:
+            if self.ready.done():
+                logger.exception("The engine did not end in good order.")
+            else:
+                self.ready.set_exception(error)
+                self.ready.exception()  # whoever waits gets it; if nobody does any more, that is no news
+        finally:
+            self.ready.cancel()
+
+
+def _default_opening(application: Application) -> AbstractAsyncContextManager[Service]:
+    raise NotImplementedError
+
+
+# What was loaded by whoever starts the server: `flue.asgi()` in its app.py belongs to it.
+_of_projects: WeakKeyDictionary[Registrations, Application] = WeakKeyDictionary()
+# Applications of folders that nobody has loaded, for `flue.asgi()` in a program of the user's own.
+_of_folders: dict[Path, Application] = {}
+_registry_lock = threading.Lock()
+
+
+def application_of(
+    project: Project, *, opening: Opening | None = None, env: Mapping[str, str] | None = None
+) -> Application:
+    """Return the application of a loaded project: always the same one, which every `flue.asgi()` in it uses.
+
+    What it is made of counts at the first call only.
+    """
+    with _registry_lock:
+        application = _of_projects.get(project.registrations)
+        if application is None:
+            application = Application(lambda: of_project(project), opening=opening, env=env)
+            _of_projects[project.registrations] = application
+    return application
+
+
+class Reference:
+    """Names an application before it exists: a project's app.py is imported while the project is being loaded."""
+
+    def __init__(self, root: str | Path | None) -> None:
+        self._registrations = current_registrations()
+        being_loaded = self._registrations is not PROCESS
+        self._root = None if being_loaded and root is None else Path(root or Path.cwd()).resolve()
+
+    def resolve(self) -> Application:
+        """Return the application; all references to one project give the same."""
+        with _registry_lock:
+            if self._root is None:
+                application = _of_projects.get(self._registrations)
+                if application is not None:
+                    return application
+            root = self._root or Path(self._registrations.root)
+            if root not in _of_folders:
+                _of_folders[root] = Application(lambda: _load(root))
+            return _of_folders[root]
+
+
+def _load(root: Path) -> Served:
+    project = load_project(config=load_config(root))
+    build_schemas(project)
+    return of_project(project)

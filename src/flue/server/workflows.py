@@ -1,0 +1,80 @@
+"""`POST /workflows/:name`: start a run, and wait for nothing, its result or its events."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from flue.durable.records import Outcome
+from flue.project.modules import WorkflowModule
+from flue.server.call import Call, frames_of, json_response, spliced
+from flue.server.json_text import text_of
+from flue.server.problems import Problem, internal_error, validation_failed, workflow_not_found, workflow_not_http
+from flue.server.work import Ticket
+
+RUN_ID = "X-Flue-Run-Id"
+
+
+async def start(call: Call, name: str) -> Response:
+    """Start a run of a workflow. The run is recorded before it begins, and goes on when the client leaves."""
+    wait = waits_for_result(call)
+    module = exposed_workflow(call, name)
+
+    async def work() -> Response:
+        payload = await call.body.json()
+        service = await call.service()
+        ticket = await service.start_workflow(name, payload, key=call.idempotency_key, request=request_facts(call))
+        return await answer(call, ticket, wait=wait)
+
+    # A request that fails before there is a run is answered with an id all the same, as clients expect it.
+    spare = f"workflow:{name}:{call.application.ids.ulid()}"
+    return await call.guarded(module.route, work, failure_headers={RUN_ID: spare})
+
+
+def exposed_workflow(call: Call, name: str) -> WorkflowModule:
+    """Return a workflow that is reachable over HTTP. Raises `Problem` (404)."""
+    known = call.application.served.workflows
+    module = known.get(name)
+    if module is None:
+        raise workflow_not_found(name, known)
+    if module.route is None:
+        raise workflow_not_http(name)
+    return module
+
+
+async def answer(call: Call, ticket: Ticket, *, wait: bool) -> Response:
+    """Return what the client asked to see of a run: its result, its events, or that it was accepted."""
+    headers = {RUN_ID: ticket.id}
+    if wait:
+        try:
+            result = result_of(await ticket.outcome())
+        except Problem as problem:
+            problem.headers.update(headers)
+            return call.failed(problem)
+        return spliced(f'{{"result":{result},"_meta":{{"runId":{text_of(ticket.id)}}}}}', 200, headers)
+    if call.wants_stream:
+        response = call.stream(frames_of(ticket.events()), call.run_failure)
+        response.headers.update(headers)
+        return response
+    return json_response({"status": "accepted", "runId": ticket.id}, 202, headers)
+
+
+def result_of(outcome: Outcome) -> str:
+    """Return the JSON text of a result. Raises `Problem`: what went wrong inside is not the client's to know."""
+    if outcome.kind == "aborted":
+        raise Problem(409, "aborted", "The work was aborted.", "Somebody asked for it while it was waiting or running.")
+    if outcome.kind == "failed":
+        raise internal_error()
+    return outcome.result or "null"
+
+
+def request_facts(call: Call) -> dict[str, str]:
+    """Return what a workflow is told of the request that started it: what survives a restart, and no secrets."""
+    return {"method": call.request.method, "path": call.request.url.path}
+
+
+def waits_for_result(call: Call) -> bool:
+    """Say whether the client waits for the result. Raises `Problem` (400) for another `wait`."""
+    wait = call.request.query_params.get("wait")
+    if wait not in (None, "result"):
+        raise validation_failed("query", [("wait", 'Expected "result".')])
+    return wait == "result"
