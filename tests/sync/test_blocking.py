@@ -107,6 +107,11 @@ def test_the_front_has_what_the_context_was_opened_with() -> None:
         assert (context.id, context.payload, context.env, context.req) == ("i7", {"a": 1}, {"X": "y"}, None)
 
 
+def test_a_step_may_block_and_use_the_context(context: SyncContext) -> None:
+    session = opened(context, "hello")
+    assert context.step("greet", lambda: session.prompt("hi").text) == "hello"
+
+
 def test_what_is_wrong_with_the_arguments_is_raised_where_it_is_opened() -> None:
     with pytest.raises(UsageError, match="must not be empty"):
         open_context_sync(id=" ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Generator
+from datetime import UTC, datetime, timedelta
 from typing import Any, get_overloads
 
 import pytest
@@ -291,6 +292,44 @@ def log(ctx: Any) -> Generator[Any, Any, Any]:
     yield notes.error("three", {"error": ValueError("x")})
 
 
+def steps(ctx: Any) -> Generator[Any, Any, Any]:
+    failures = [OSError("down")]
+
+    def once_down(a: int, b: int) -> tuple[int, int]:
+        if failures:
+            raise failures.pop()
+        return a, b
+
+    async def later(number: int) -> Answer:
+        return Answer(number=number)
+
+    pair = yield ctx.step("pair", once_down, 1, 2, retries=1, delay=timedelta(seconds=1), backoff=1)
+    return pair, (yield ctx.step("later", later, 42)), ctx.lineage_id
+
+
+def step_twice(ctx: Any) -> Generator[Any, Any, Any]:
+    yield ctx.step("a", str)
+    return (yield ctx.step("a", str))
+
+
+def step_of_a_result(ctx: Any) -> Generator[Any, Any, Any]:
+    return (yield ctx.step("a", 1))
+
+
+def sleep(ctx: Any) -> Generator[Any, Any, Any]:
+    yield ctx.sleep(1)
+    yield ctx.sleep(timedelta(minutes=1), name="minute")
+    return (yield ctx.sleep(until=datetime(2026, 1, 2, tzinfo=UTC))) is None
+
+
+def sleep_wrongly(ctx: Any) -> Generator[Any, Any, Any]:
+    return (yield ctx.sleep())
+
+
+def wait(ctx: Any) -> Generator[Any, Any, Any]:
+    return (yield ctx.wait_for_event("go", 5))
+
+
 def close(ctx: Any) -> Generator[Any, Any, Any]:
     yield from opened(ctx)
     yield ctx.close()
@@ -325,6 +364,12 @@ COVERED: dict[Script, set[str]] = {
     files: {f"FlueFs.{name}" for name in methods(FlueFs)},
     file_missing: {"FlueFs.read_file"},
     log: {"ContextLog.info", "ContextLog.warn", "ContextLog.error"},
+    steps: {"FlueContext.step"},
+    step_twice: {"FlueContext.step"},
+    step_of_a_result: {"FlueContext.step"},
+    sleep: {"FlueContext.sleep"},
+    sleep_wrongly: {"FlueContext.sleep"},
+    wait: {"FlueContext.wait_for_event"},
     close: {"FlueContext.close"},
 }
 
@@ -341,6 +386,11 @@ QUIET = {
     init_with_a_wrong_field,
     files,
     file_missing,
+    step_twice,
+    step_of_a_result,
+    sleep,
+    sleep_wrongly,
+    wait,
     close,
 }
 

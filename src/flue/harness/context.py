@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Literal, overload
 
 from flue.definitions.agent import Agent, AgentContext, create_agent, merge
@@ -13,9 +14,13 @@ from flue.definitions.skill import SkillInfo
 from flue.definitions.tool import Tool
 from flue.errors import DefinitionError, UsageError
 from flue.events import Emitter, Log, Scope, Sink
+from flue.harness.attempts import Duration
+from flue.harness.call import CallHandle
 from flue.harness.harness import Harness
 from flue.harness.roles import find_role
 from flue.harness.runtime import Runtime
+from flue.harness.step_log import MemorySteps, StepLog
+from flue.harness.steps import Steps
 from flue.messages import Json, ThinkingLevel
 from flue.ports import Clock
 
@@ -26,6 +31,10 @@ class FlueContext:
     `id` is the run id (`workflow:<name>:<ULID>`) or the agent instance's id; `payload` the JSON the caller sent; `env`
     the environment (keys for models are looked up here); `req` the request that started it, None outside HTTP; `scope`
     says in events where they happened.
+
+    `lineage_id` is the id of the first run of a chain: a run that was interrupted is replaced by another with an id of
+    its own, and `lineage_id` stays. Outside a server it is the run's own id. `steps` is where steps are recorded; they
+    are kept in memory without it.
     """
 
     def __init__(
@@ -38,6 +47,8 @@ class FlueContext:
         scope: Scope,
         sinks: Sequence[Sink] = (),
         req: Any = None,
+        steps: StepLog | None = None,
+        lineage_id: str | None = None,
     ) -> None:
         self.id = id
         self.payload = payload
@@ -50,6 +61,9 @@ class FlueContext:
             for observer in registrations.observers:
                 self.emitter.sinks.append(lambda event, observer=observer: observer(event, self))  # type: ignore[misc]
         self.log = ContextLog(self.emitter, scope)
+        self.lineage_id = lineage_id or scope.run_id or id
+        log = MemorySteps() if steps is None else steps
+        self._steps = Steps(log, runtime.clock, calls=self._calls, warn=self.log.warn)
         self._harnesses: dict[str, Harness | None] = {}
 
     @property
@@ -119,30 +133,86 @@ class FlueContext:
             )
         self._harnesses[name] = None
         try:
-            made = await agent.initialize(AgentContext(self.id, self.env, self.payload))
-            added = AgentProfile(tools=tuple(tools), skills=tuple(skills), subagents=tuple(subagents))
-            made = replace(made, profile=merge(made.profile, added))
-            harness = await Harness.create(
-                id=self.id,
-                name=name,
-                config=made,
-                runtime=await self._runtime_of(made.persist),
-                variables=self.env,
-                emitter=self.emitter,
-                scope=self.scope,
-                role=chosen,
-            )
+            with self._steps.busy():
+                made = await agent.initialize(AgentContext(self.id, self.env, self.payload))
+                added = AgentProfile(tools=tuple(tools), skills=tuple(skills), subagents=tuple(subagents))
+                made = replace(made, profile=merge(made.profile, added))
+                harness = await Harness.create(
+                    id=self.id,
+                    name=name,
+                    config=made,
+                    runtime=await self._runtime_of(made.persist),
+                    variables=self.env,
+                    emitter=self.emitter,
+                    scope=self.scope,
+                    role=chosen,
+                )
         except BaseException:
             del self._harnesses[name]
             raise
         self._harnesses[name] = harness
         return harness
 
+    async def step(
+        self,
+        name: str,
+        fn: Callable[..., Any],
+        *args: Any,
+        retries: int = 0,
+        delay: Duration = 1.0,
+        backoff: float = 2.0,
+        timeout: Duration | None = None,
+    ) -> Any:
+        """Run `fn(*args)`, sync or async, once in the life of the run, and return its result as JSON values.
+
+        The result is on disk before this returns. When the run begins again, after a crash or a long wait, the recorded
+        result is returned and `fn` is not called. The name finds it, so each step of a run needs one of its own; in a
+        loop, `f"fetch-{i}"`. A step that was interrupted before its result was recorded is called again.
+
+        `retries` is how many further attempts follow a failed one, after `delay`, then `backoff` times as long, an hour
+        at most. `timeout` is for each attempt; it cannot end a function that is not async. Both are seconds, a
+        timedelta or text like "90s". Usage errors, aborts and used-up budgets are not tried again. A failure after all
+        attempts is raised, not recorded.
+
+        Raises `UsageError`: `step_exists`, `invalid_step`, `invalid_timeout`, `invalid_result`.
+        """
+        return await self._steps.step(name, fn, args, retries=retries, delay=delay, backoff=backoff, timeout=timeout)
+
+    async def sleep(
+        self, duration: Duration | None = None, *, until: datetime | None = None, name: str | None = None
+    ) -> None:
+        """Wait for a duration (seconds, a timedelta, text like "90s"), or until a time with a time zone.
+
+        The time is recorded, so that a run that begins again waits only for the rest. On a server a run that waits for
+        more than a few seconds holds nothing but its place on disk: it is given up, with cleanup code run, and begins
+        again over its recorded steps. Steps and calls on sessions that run beside it are let finish first; other code
+        beside it is cancelled. Sleeps without a name are told apart by their order in the run.
+
+        Raises `UsageError`: `step_exists`, `invalid_step`.
+        """
+        await self._steps.sleep(duration, until, name)
+
+    async def wait_for_event(self, name: str, timeout: Duration | None = None) -> Any:
+        """Wait until somebody sends the run an event of that name, and return its payload.
+
+        Each event is taken once. It may come before it is waited for, and outlives the process; its payload is recorded
+        like the result of a step. `timeout` (as a duration in `sleep`) counts from the first time the run got here. The
+        run is given up while it waits, as in `sleep`.
+
+        Raises `OperationTimeoutError`, every time the run gets here again; `UsageError`: `needs_server` where nobody
+        can send events, `wait_in_step`, `invalid_step`, `invalid_timeout`.
+        """
+        return await self._steps.wait_for_event(name, timeout)
+
     async def close(self) -> None:
         """Abort what is still running and wait until every conversation is in order."""
+        await self._steps.close()
         for harness in tuple(self._harnesses.values()):
             if harness is not None:
                 await harness.close()
+
+    def _calls(self) -> list[CallHandle[Any]]:
+        return [call for harness in self._harnesses.values() if harness is not None for call in harness.calls]
 
     async def _runtime_of(self, persist: Any) -> Runtime:
         return self._runtime if persist is None else replace(self._runtime, store=self._runtime.persist(persist))

@@ -149,6 +149,11 @@ class Harness:
         )
         return CallHandle(work, label="shell()", clock=self.runtime.clock, running=self._calls)
 
+    @property
+    def calls(self) -> list[CallHandle[Any]]:
+        """Return the calls under way, on the harness and on its sessions."""
+        return [*self._calls, *(call for session in self.sessions._open.values() for call in session.operations._calls)]
+
     async def close(self) -> None:
         """Abort what is running and wait until every conversation is in order."""
         for call in tuple(self._calls):
@@ -158,7 +163,7 @@ class Harness:
 
     def session_key(self, session: str) -> str:
         """Return the storage key of a session."""
-        return "agent-session:" + json.dumps([self.id, self.name, session], ensure_ascii=False, separators=(",", ":"))
+        return session_key(self.id, self.name, session)
 
     def new_session(self, name: str, history: History) -> Session:
         """Return a session of the agent itself over a history."""
@@ -180,6 +185,11 @@ class Harness:
         setup = await prepare(profile, env, self.runtime, self.variables, tools)
         scope = replace(scope, harness=self.name)
         return Session(name, self, setup, history, depth=depth, scope=scope, role=role)
+
+
+def session_key(instance: str, harness: str, session: str) -> str:
+    """Return the storage key of a session."""
+    return "agent-session:" + json.dumps([instance, harness, session], ensure_ascii=False, separators=(",", ":"))
 
 
 class Sessions:

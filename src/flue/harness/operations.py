@@ -32,6 +32,11 @@ class _Running:
 _inside: ContextVar[tuple[_Running, ...]] = ContextVar("flue_operations", default=())
 
 
+def inside_operation() -> bool:
+    """Say whether the caller's code runs inside an operation of a session: it is a tool, say."""
+    return any(running.active for running in _inside.get())
+
+
 class Operations:
     """Runs the operations of one session. `scope` is what the events of the next one carry."""
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Self, overload
@@ -13,6 +16,7 @@ from flue.definitions.role import Role
 from flue.definitions.skill import SkillInfo
 from flue.definitions.tool import Tool
 from flue.events import Event
+from flue.harness.attempts import Duration
 from flue.harness.context import ContextLog, FlueContext
 from flue.harness.harness import Harness
 from flue.harness.retry import Retry
@@ -72,12 +76,14 @@ def open_context_sync(
 class SyncContext:
     """One run or one instance; a context manager that closes itself.
 
-    `id`, `payload`, `env` and `req` are those of `flue.FlueContext`. Methods may be called from several threads.
+    `id`, `lineage_id`, `payload`, `env` and `req` are those of `flue.FlueContext`. Methods may be called from several
+    threads.
     """
 
     def __init__(self, portal: Portal[FlueContext]) -> None:
         context = portal.value
         self.id = context.id
+        self.lineage_id = context.lineage_id
         self.payload = context.payload
         self.env = context.env
         self.req = context.req
@@ -130,6 +136,38 @@ class SyncContext:
         )
         return SyncHarness(self._portal, harness)
 
+    def step(
+        self,
+        name: str,
+        fn: Callable[..., Any],
+        *args: Any,
+        retries: int = 0,
+        delay: Duration = 1.0,
+        backoff: float = 2.0,
+        timeout: Duration | None = None,
+    ) -> Any:
+        """Run a step and return its result as JSON values; see `flue.FlueContext.step`.
+
+        `fn` runs in a thread, where it may block and use this context. A timeout does not end it there, but goes on
+        without it.
+        """
+        work = _in_thread(fn)
+        return self._portal.call(
+            lambda: self._portal.value.step(
+                name, work, *args, retries=retries, delay=delay, backoff=backoff, timeout=timeout
+            )
+        )
+
+    def sleep(
+        self, duration: Duration | None = None, *, until: datetime | None = None, name: str | None = None
+    ) -> None:
+        """Wait; see `flue.FlueContext.sleep`."""
+        self._portal.call(lambda: self._portal.value.sleep(duration, until=until, name=name))
+
+    def wait_for_event(self, name: str, timeout: Duration | None = None) -> Any:
+        """Wait for an event; see `flue.FlueContext.wait_for_event`."""
+        return self._portal.call(lambda: self._portal.value.wait_for_event(name, timeout))
+
     def close(self) -> None:
         """Abort what is still running, wait until every conversation is in order, and end the background thread."""
         self._portal.close()
@@ -141,6 +179,18 @@ class SyncContext:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _in_thread(fn: Any) -> Any:
+    """Return `fn` as a coroutine function: one that blocks may wait for the very loop that runs the step."""
+    if not callable(fn):
+        return fn
+
+    async def work(*args: Any) -> Any:
+        value = await asyncio.to_thread(fn, *args)
+        return await value if inspect.isawaitable(value) else value
+
+    return work
 
 
 class SyncLog:
