@@ -1,0 +1,268 @@
+"""The power fails at every operation of a session: what was acknowledged is there, and nothing is half there.
+
+`FLUE_POWER_CUTS` is how many cuts to try in all; by default there are two at each operation. `FLUE_SEED` repeats those
+of a failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import cycle
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import pytest
+
+from flue.durable.port import DurableStore
+from flue.durable.records import (
+    EventRow,
+    JournalRecord,
+    Message,
+    Outcome,
+    Schedule,
+    SessionAppend,
+    StepResult,
+    Wait,
+    Writes,
+)
+from flue.stores import SqliteStore
+from flue.stores.sqlite_file import connect, open_writer
+from flue.testing.store_contract import entry, head, ids
+from flue.testing.work_contract import LEASE, admission, claim_one, claimant
+from tests.stores.disk import ApswConnection, Disk, Operation
+from tests.stores.dump import Dump, dump
+from tests.stores.power import FATES, Replay, chances
+
+pytestmark = pytest.mark.faults
+
+CHANGES = ("open", "write", "truncate", "sync", "delete")
+LATER = 10**12
+
+
+@dataclass(slots=True)
+class Recording:
+    """What happened on the disk, and how far the store was at which of its operations.
+
+    `states` is what the database held after each commit, the first being an empty one. `begun` and `done` say for each
+    commit at which operation it began and was over, `jobs` which commit holds a transition.
+    """
+
+    trace: list[Operation] = field(default_factory=list)
+    states: list[Dump] = field(default_factory=lambda: [{}])
+    begun: list[int] = field(default_factory=lambda: [0])
+    done: list[int] = field(default_factory=lambda: [0])
+    jobs: list[int] = field(default_factory=list)
+    acknowledged: list[tuple[int, int]] = field(default_factory=list)
+
+    def record(self, operation: Operation) -> None:
+        if operation.kind in CHANGES:
+            self.trace.append(operation)
+
+    def bounds(self, cut: int) -> tuple[int, int]:
+        """Return the first and the last commit that may be the newest after a cut."""
+        first = max((commit for place, commit in self.acknowledged if place <= cut), default=0)
+        last = max(commit for commit, place in enumerate(self.begun) if place <= cut)
+        return first, last
+
+
+class Committing:
+    """A connection that notes its commits, and moves the log into the database every few pages."""
+
+    def __init__(self, inner: ApswConnection, recording: Recording) -> None:
+        self._inner = inner
+        self._recording = recording
+        inner.execute("PRAGMA wal_autocheckpoint = 40")
+
+    def execute(self, sql: str, parameters: Any = (), /) -> Any:
+        recording = self._recording
+        if sql == "RELEASE job":
+            recording.jobs.append(len(recording.states))
+        is_commit = sql == "COMMIT" and not self._inner.execute("PRAGMA query_only").fetchone()[0]
+        if is_commit:
+            recording.states.append(dump(self._inner))
+            recording.begun.append(len(recording.trace))
+        result = self._inner.execute(sql, parameters)
+        if is_commit:
+            recording.done.append(len(recording.trace))
+        return result
+
+    def executemany(self, sql: str, parameters: Any, /) -> Any:
+        return self._inner.executemany(sql, parameters)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class Acknowledging:
+    """A store that notes when each of its transitions was reported as durable."""
+
+    def __init__(self, recording: Recording) -> None:
+        self.store: Any = None
+        self._recording = recording
+        self.submitted = 0
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            result = getattr(self.store, name)(*arguments, **options)
+            if not isinstance(result, asyncio.Future):
+                return result
+            number, self.submitted = self.submitted, self.submitted + 1
+            return self._note(result, number)
+
+        return call
+
+    async def _note(self, future: asyncio.Future[Any], number: int) -> Any:
+        result = await future
+        commit = self._recording.jobs[number]
+        assert commit < len(self._recording.done), "reported before its commit was over"
+        self._recording.acknowledged.append((len(self._recording.trace), commit))
+        return result
+
+
+def turn(number: int, expected: int) -> Writes:
+    """Return all that a checkpoint may hold."""
+    return Writes(
+        journal=(JournalRecord("request", f"t{number}"), JournalRecord("answer", f"t{number}", '"' + "a" * 3000 + '"')),
+        sessions=(
+            SessionAppend("session", head(f"e{expected}"), (entry(f"e{expected}"), entry(f"f{expected}")), expected),
+        ),
+        events=(EventRow("s1", number, number, '"e"', "stream"),),
+        steps=(StepResult(f"step{number}", "1"),),
+    )
+
+
+async def begin(store: DurableStore) -> None:
+    """Admit, claim, checkpoint, park."""
+    await store.enlist("one", now=0, lease_until=LEASE)
+    first = admission("s1", "session", key="k", home="one", reserve=50, timeout_ms=LEASE)
+    admitted = await store.admit(first, now=0, claimant=claimant("a1"))
+    assert admitted.claim is not None
+    await asyncio.gather(*(store.admit(admission(f"t{n}", f"lane{n % 3}"), now=0) for n in range(6)))
+    for number in range(4):
+        await store.checkpoint(admitted.claim, turn(number, 2 * number))
+    await asyncio.gather(*(store.checkpoint(admitted.claim, turn(number, 2 * number)) for number in range(4, 8)))
+    await store.park(admitted.claim, Wait("approval", names=("paid",)), now=2)
+    await store.deliver("s1", Message("m1", "paid"), now=3)
+    claim = await claim_one(store, "a2", now=3)
+    await store.checkpoint(claim, Writes(consumed=("m1",)))
+    await store.release(claim, now=4, not_before=5)
+
+
+async def go_on(store: DurableStore) -> None:
+    """Wake up, settle, restart, fire a schedule, abort."""
+    await store.enlist("two", now=LEASE, lease_until=2 * LEASE)
+    await store.take_over("two", now=LEASE)
+    await store.wake_due(now=LEASE)
+    claims = {claim.id: claim for claim in await store.claim([claimant(f"b{n}", "two") for n in range(3)], now=LEASE)}
+    await store.settle(claims["s1"], Outcome("completed", result="1"), now=LEASE, writes=turn(8, 16))
+    for id in ("t0", "t1"):
+        await store.settle(claims[id], Outcome("failed", error="{}"), now=LEASE)
+    run = admission("r1", "r1", kind="workflow", recorded="workflow")
+    started = await store.admit(run, now=LEASE, claimant=claimant("b9", "two"))
+    assert started.claim is not None
+    await store.checkpoint(started.claim, Writes(steps=(StepResult("pay", "1"),)))
+    await store.restart(
+        started.claim, admission("r2", "r2", kind="workflow", recorded="workflow"), error="{}", now=LEASE
+    )
+    daily = await store.put_schedule(Schedule("daily", "{}", 1))
+    await store.fire(daily, 2, admission("d1", "d1"), now=LEASE)
+    await store.cancel("t2", "enough", now=LEASE)
+    await store.cancel("r2", "enough", now=LEASE)
+    await store.retire("two", now=LEASE)
+
+
+async def record(directory: Path) -> Recording:
+    """Run the session, closing the store in the middle, so that the log is moved and deleted."""
+    recording = Recording()
+    disk = Disk(recording.record)
+    store = Acknowledging(recording)
+    for part in (begin, go_on):
+        store.store = SqliteStore(directory / "flue.db", connect=lambda path: Committing(disk.connect(path), recording))
+        await part(store)
+        assert await store.list_sessions() == ["session"]
+        await store.store.aclose()
+    assert len(recording.jobs) == store.submitted, "a transition was not one piece of one commit"
+    return recording
+
+
+def unsynced(path: str) -> Any:
+    """Open a database whose next power cut does not matter."""
+    return Unsynced(connect(path))
+
+
+class Unsynced(Committing):
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def execute(self, sql: str, parameters: Any = (), /) -> Any:
+        return self._inner.execute(
+            "PRAGMA synchronous = OFF" if sql == "PRAGMA synchronous = FULL" else sql, parameters
+        )
+
+
+def newest(path: Path) -> Dump:
+    """Open what a cut has left as a store does, and return what it holds."""
+    with closing(open_writer(path, unsynced, 1.0)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        return dump(connection)
+
+
+async def finish(path: Path) -> None:
+    """Go on with everything that is not settled; each submission has then ended once."""
+    store = SqliteStore(path, connect=unsynced)
+    await store.take_over("last", now=LATER)
+    await store.wake_due(now=LATER)
+    while claims := await store.claim([claimant(f"z{n}", "last") for n in range(9)], now=LATER):
+        for claim in claims:
+            await store.settle(claim, Outcome("completed"), now=LATER)
+    for id in ("s1", "t0", "t1", "t2", "t3", "t4", "t5", "r1", "r2", "d1"):
+        submission = await store.get_submission(id)
+        journal = await store.load_journal(id)
+        if submission is None:
+            assert journal == []
+            continue
+        assert submission.state in ("settled", "parked")
+        if submission.state == "settled":
+            assert [record.kind for record in journal].count("settled") == 1
+    turns = [record for record in await store.load_journal("s1") if record.kind == "answer"]
+    session = await store.load_session("session")
+    assert len(ids(session) if session else []) == 2 * len(turns) == 2 * len(await store.load_steps("s1"))
+    assert len(await store.read_stream("stream")) == len(await store.read_events("s1")) == len(turns)
+    await store.aclose()
+
+
+@pytest.mark.timeout(0)
+async def test_after_a_power_cut_at_any_operation_what_was_acknowledged_is_there_and_nothing_is_half(
+    tmp_path: Path,
+) -> None:
+    recording = await record(tmp_path)
+    assert len(recording.states) > 30
+    assert {Path(operation.path).name for operation in recording.trace} == {"flue.db", "flue.db-wal", "flue.db-journal"}
+    seed = os.environ.get("FLUE_SEED") or token_hex(4)
+    wanted = int(os.environ.get("FLUE_POWER_CUTS") or 2 * len(recording.trace))
+    fates = cycle(FATES)
+    finished: set[int] = set()
+    tried = 0
+    directory = tmp_path / "cut"
+    while tried < wanted:
+        replay = Replay(recording.trace)
+        for cut in replay.cuts():
+            fate = next(fates)
+            where = f"cut before operation {cut}, unsynced {fate}, FLUE_SEED={seed}"
+            replay.leave(directory, fate, chances(f"{seed} {tried}"))
+            found = newest(directory / "flue.db")
+            first, last = recording.bounds(cut)
+            matching = [number for number in range(first, last + 1) if recording.states[number] == found]
+            assert matching, f"{where}: the database is at none of the commits {first} to {last}"
+            if matching[-1] not in finished:
+                finished.add(matching[-1])
+                await finish(directory / "flue.db")
+            shutil.rmtree(directory)
+            tried += 1
+        next(fates)  # so that each operation meets each fate
+    assert len(finished) > 30

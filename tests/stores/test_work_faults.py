@@ -1,0 +1,179 @@
+"""Every statement and every operation on the disk fails once, in every transition and read of durable work."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from flue.errors import DurabilityError
+from flue.stores import SqliteStore
+from flue.stores.group_commit import Connection
+from flue.stores.sqlite_file import connect, open_writer
+from tests.stores.disk import Disk, Kind, Operation, connect_plainly
+from tests.stores.dump import Dump, dump
+from tests.stores.everything import everything
+from tests.stores.faults import failure, watching
+
+pytestmark = pytest.mark.faults
+
+NO_SPACE: dict[Kind, int] = {"write": apsw.SQLITE_FULL}
+BROKEN: dict[Kind, int] = {
+    "read": apsw.SQLITE_IOERR_READ,
+    "write": apsw.SQLITE_IOERR_WRITE,
+    "truncate": apsw.SQLITE_IOERR_TRUNCATE,
+    "sync": apsw.SQLITE_IOERR_FSYNC,
+    "size": apsw.SQLITE_IOERR_FSTAT,
+}
+
+
+class Fault:
+    """Makes the nth thing fail after `arm(n)`, counted from 0; with `lasting` all that follow as well."""
+
+    def __init__(self, *, lasting: bool) -> None:
+        self._lasting = lasting
+        self._left: int | None = None
+        self._met = False
+
+    def arm(self, position: int) -> None:
+        self._left, self._met = position, False
+
+    def disarm(self) -> bool:
+        """Say whether it has been met."""
+        self._left = None
+        return self._met
+
+    def strikes(self) -> bool:
+        """Count one more thing and say whether it fails."""
+        if self._left is None:
+            return False
+        self._left -= 1
+        strikes = self._left < 0 if self._lasting else self._left == -1
+        self._met = self._met or strikes
+        return strikes
+
+
+class Faulty:
+    """A store each of whose calls is made again and again, with the fault one place later, until it succeeds.
+
+    A call that fails must say so with `code` and must have written nothing. A fault that a call got over hides the
+    places behind it: the next pass begins there, until `places` has none left.
+    """
+
+    def __init__(self, fault: Fault, code: str, places: dict[int, int], *, first: bool) -> None:
+        self.store: Any = None
+        self.failed = 0
+        self.found: Callable[[], Dump] = dict
+        self._fault = fault
+        self._code = code
+        self._places = places
+        self._calls = 0
+        self._else = 0 if first else 10**9
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        async def call(*arguments: Any, **options: Any) -> Any:
+            number, self._calls = self._calls, self._calls + 1
+            place = self._places.get(number, self._else)
+            while True:
+                before = self.found()
+                self._fault.arm(place)
+                try:
+                    result = await getattr(self.store, name)(*arguments, **options)
+                except DurabilityError as error:
+                    failed_with = error.code
+                else:
+                    if self._fault.disarm():
+                        self._places[number] = place + 1
+                    else:
+                        self._places.pop(number, None)
+                    return result
+                assert (self._fault.disarm(), failed_with) == (True, self._code), f"{name} at place {place}"
+                assert self.found() == before, f"{name} failed at place {place} and wrote"
+                self.failed += 1
+                place += 1
+
+        return call
+
+
+async def strike_everywhere(
+    directory: Path,
+    fault: Fault,
+    code: str,
+    connects: Callable[[str], Connection],
+    plainly: Callable[[str], Connection],
+) -> int:
+    """Run everything with faults in all places; return how many calls failed."""
+    template = directory / "template.db"
+    open_writer(template, connect, 1.0).close()
+    reference = directory / "reference.db"
+    reference.write_bytes(template.read_bytes())
+    store = SqliteStore(reference)
+    await everything(store)
+    await store.aclose()
+    with closing(connect(str(reference))) as connection:
+        expected = dump(connection)
+
+    places: dict[int, int] = {}
+    failed = passes = 0
+    while passes == 0 or places:
+        path = directory / f"{passes}.db"
+        path.write_bytes(template.read_bytes())
+        faulty = Faulty(fault, code, places, first=passes == 0)
+        store = faulty.store = SqliteStore(path, busy_timeout=0.001, connect=connects)
+        with closing(plainly(str(path))) as looking:
+            faulty.found = partial(dump, looking)
+            await everything(faulty)
+            await store.aclose()
+            assert dump(looking) == expected
+        failed += faulty.failed
+        passes += 1
+        assert passes < 40
+    return failed
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("lasting", [False, True], ids=["once", "lasting"])
+@pytest.mark.parametrize(
+    ("result", "text", "code"),
+    [
+        (sqlite3.SQLITE_FULL, "database or disk is full", "store_full"),
+        (sqlite3.SQLITE_IOERR | 4 << 8, "disk I/O error", "store_io"),
+        (sqlite3.SQLITE_BUSY, "database is locked", "store_locked"),
+    ],
+    ids=["full", "io", "locked"],
+)
+async def test_a_fault_at_any_statement_writes_nothing_and_is_got_over(
+    tmp_path: Path, result: int, text: str, code: str, lasting: bool
+) -> None:
+    fault = Fault(lasting=lasting)
+
+    def before(sql: str) -> None:
+        # A rollback that fails has been made already.
+        if not sql.startswith("ROLLBACK") and fault.strikes():
+            raise failure(result, text)
+
+    failed = await strike_everywhere(tmp_path, fault, code, watching(before), connect)
+    assert failed > 300
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("lasting", [False, True], ids=["once", "lasting"])
+@pytest.mark.parametrize(("code", "errors"), [("store_full", NO_SPACE), ("store_io", BROKEN)], ids=["full", "io"])
+async def test_a_fault_at_any_operation_of_the_disk_writes_nothing_and_is_got_over(
+    tmp_path: Path, code: str, errors: dict[Kind, int], lasting: bool
+) -> None:
+    fault = Fault(lasting=lasting)
+
+    def before(operation: Operation) -> None:
+        result = errors.get(operation.kind)
+        if result is not None and fault.strikes():
+            raise apsw.exception_for(result)
+
+    failed = await strike_everywhere(tmp_path, fault, code, Disk(before).connect, connect_plainly)
+    assert failed > 300
