@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from flue.definitions.budget import Budget
     from flue.definitions.profile import AgentProfile, CompactionSettings, define_agent_profile
     from flue.definitions.role import Role
+    from flue.definitions.schedule import schedule
     from flue.definitions.skill import Skill, SkillInfo, define_skill
     from flue.definitions.tool import Tool, ToolContext, ToolResult, tool
     from flue.errors import (
@@ -69,6 +70,7 @@ _EXPORTS = {
     "definitions.budget": ("Budget",),
     "definitions.profile": ("AgentProfile", "CompactionSettings", "define_agent_profile"),
     "definitions.role": ("Role",),
+    "definitions.schedule": ("schedule",),
     "definitions.skill": ("Skill", "SkillInfo", "define_skill"),
     "definitions.tool": ("Tool", "ToolContext", "ToolResult", "tool"),
     "errors": (
@@ -165,6 +167,7 @@ __all__ = [
     "open_context",
     "open_context_sync",
     "register_provider",
+    "schedule",
     "skill",
     "skill_from_package",
     "tool",

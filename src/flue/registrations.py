@@ -17,7 +17,8 @@ from typing import Any
 class Registrations:
     """One project's registrations.
 
-    `providers` and `overrides` map provider ids to what `flue.models` put there; `observers` are event subscribers.
+    `providers` and `overrides` map provider ids to what `flue.models` put there; `observers` are event subscribers;
+    `schedules` are of `flue.definitions.schedule`.
     `parent` is looked at when a name is missing here (the process's own registrations, for a project). `root` is the
     project's directory, empty for the process.
     """
@@ -27,6 +28,7 @@ class Registrations:
     providers: dict[str, Any] = field(default_factory=dict)
     overrides: dict[str, Any] = field(default_factory=dict)
     observers: list[Callable[..., Any]] = field(default_factory=list)
+    schedules: list[Any] = field(default_factory=list)
 
     def chain(self) -> Iterator[Registrations]:
         """Yield this and its parents, nearest first."""

@@ -68,6 +68,7 @@ class Project:
         self.registrations.providers.clear()
         self.registrations.overrides.clear()
         self.registrations.observers.clear()
+        self.registrations.schedules.clear()
 
 
 def load_project(root: str | Path | None = None, *, config: Config | None = None) -> Project:
