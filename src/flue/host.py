@@ -11,7 +11,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flue.definitions.profile import check_unique
 from flue.definitions.role import Role
@@ -24,6 +24,13 @@ from flue.harness.runtime import Runtime
 from flue.harness.sandbox import SandboxFactory
 from flue.ports import Clock, Ids, ModelSource, SessionStore, Store
 from flue.registrations import PROCESS, Registrations, using_registrations
+
+if TYPE_CHECKING:
+    from flue.durable.port import DurableStore
+    from flue.engine.catalog import Catalog
+    from flue.engine.engine import EngineSettings
+    from flue.engine.event_log import LogSettings
+    from flue.engine.service import Service
 
 # How long the end of a context waits for what subscribers still do in the background.
 _SETTLE_SECONDS = 5.0
@@ -131,6 +138,55 @@ async def open_context(
         )
         stack.push_async_callback(context.close)
         yield context
+
+
+@asynccontextmanager
+async def open_service(
+    catalog: Catalog,
+    *,
+    store: DurableStore | str | PathLike[str] | None = None,
+    env: Mapping[str, Any] | None = None,
+    roles: Iterable[Role] = (),
+    registrations: Registrations | None = None,
+    models: ModelSource | None = None,
+    sandbox: SandboxFactory | None = None,
+    clock: Clock | None = None,
+    ids: Ids | None = None,
+    retry: Retry | None = None,
+    settings: EngineSettings | None = None,
+    log: LogSettings | None = None,
+    drain: float = 5.0,
+) -> AsyncIterator[Service]:
+    """Open a service: agents and workflows at work on a store, in this process and event loop.
+
+    Arguments are those of `open_context`. The service takes up what was accepted earlier as soon as it is started, or
+    first asked for something. When the block ends, work stops where it can be continued, within `drain` seconds; what
+    this function opened is closed.
+    """
+    from flue.engine.catalog import Deployment
+    from flue.engine.dispatching import announce
+    from flue.engine.service import Service
+
+    registrations = registrations or PROCESS
+    async with AsyncExitStack() as stack:
+        opened = await _open_store(store, stack)
+        runtime = Runtime(
+            models=models or await _default_models(stack),
+            store=opened,
+            clock=clock or SystemClock(),
+            ids=ids or SystemIds(),
+            sandbox=sandbox or _default_sandbox(),
+            persist=_persist,
+            registrations=registrations,
+            retry=retry or Retry(),
+            roles={role.name: role for role in roles},
+        )
+        deployment = Deployment(catalog, runtime, os.environ if env is None else env, _persist)
+        stack.push_async_callback(_settle_subscribers, registrations)
+        service = Service(opened, deployment, settings=settings, log=log)  # type: ignore[arg-type]  # all ours are durable
+        stack.callback(announce(service))
+        stack.push_async_callback(service.drain, drain)
+        yield service
 
 
 async def _settle_subscribers(registrations: Registrations) -> None:

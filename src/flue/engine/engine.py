@@ -74,7 +74,6 @@ class Engine:
         self._pending: set[str] = {"gone", "due", "work"}
         self._woken = asyncio.Event()
         self._started: asyncio.Future[None] | None = None
-        self._serving: asyncio.Task[None] | None = None
         self._heart: asyncio.Task[None] | None = None
         self._unlisten: Callable[[], None] | None = None
         self._draining = False
@@ -95,7 +94,7 @@ class Engine:
             self._started = None
             raise
         self._unlisten = self._store.listen(self._on_wake)
-        self._serving = asyncio.create_task(self._serve(), name="flue engine")
+        self._keep(asyncio.create_task(self._serve(), name="flue engine"))
 
     async def drain(self, timeout: float) -> None:
         """Stop: accept nothing more, let work stop where it can be continued, give back what has not by `timeout`.
@@ -109,28 +108,24 @@ class Engine:
         for attempt in self._running.values():
             attempt.pause_wanted = True
         await self._until(lambda: not self._running, timeout)
-        left = list(self._running.values())
-        for attempt in left:
+        for attempt in list(self._running.values()):
             attempt.finished = True
-            await self._quietly(
-                self._store.release(attempt.claim, now=self._clock.now_ms(), interrupted=True), "given back"
-            )
-            if attempt.task is not None:
-                attempt.task.cancel()
-        if left:
-            await asyncio.wait([attempt.task for attempt in left if attempt.task is not None], timeout=_SOON)
+            release = self._store.release(attempt.claim, now=self._clock.now_ms(), interrupted=True)
+            await self._quietly(release, "given back")
         if self._unlisten is not None:
             self._unlisten()
-        for task in (self._serving, self._heart):
-            if task is not None:
-                task.cancel()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_SOON)
         self.watches.close()
         await self._quietly(self._store.retire(self.owner, now=self._clock.now_ms()), "retired")
 
     async def _until(self, done: Callable[[], bool], timeout: float) -> None:
         end = asyncio.create_task(self._clock.sleep(timeout))
         while not done() and not end.done():
-            await asyncio.wait([end, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
+            attempts = [attempt.task for attempt in self._running.values() if attempt.task is not None]
+            await asyncio.wait([end, *attempts], return_when=asyncio.FIRST_COMPLETED)
         end.cancel()
 
     async def _quietly(self, transition: Awaitable[Any], what: str) -> None:
@@ -317,7 +312,7 @@ class Engine:
         attempt.task = asyncio.create_task(self._work(attempt), name=claim.id)
         self._keep(attempt.task)
         if self._heart is None or self._heart.done():
-            self._heart = asyncio.create_task(self._beat())
+            self._heart = self._keep(asyncio.create_task(self._beat()))
 
     async def _work(self, attempt: Attempt) -> None:
         try:

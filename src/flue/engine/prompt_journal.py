@@ -9,6 +9,7 @@ from typing import Any
 from flue.definitions.tool import ToolResult
 from flue.durable.records import JournalRecord
 from flue.engine.attempt import Attempt
+from flue.events import Emitter
 from flue.harness.history import History
 from flue.harness.journal import Paused
 from flue.harness.meter import Meter
@@ -31,7 +32,7 @@ class PromptJournal:
         self.open_request: tuple[str, int] | None = None
         self.history: History | None = None
         self.meter: Meter | None = None
-        self.next_index = 0
+        self._emitter: Emitter | None = None
         self._attempt = attempt
         self._before: Usage | None = None
         self._spent: dict[str, Any] = {}
@@ -50,14 +51,15 @@ class PromptJournal:
             case "answer":
                 self.open_request = None
                 self._spent = json.loads(record.body)
+                self._new_answer()
             case "tool_started":
                 self._started.add(record.key)
             case "tool_result":
                 self._results[record.key] = _decode(json.loads(record.body))
 
-    def attach(self, history: History, meter: Meter) -> None:
-        """Be told which session the prompt works on and which meter counts what the agent spends."""
-        self.history, self.meter = history, meter
+    def attach(self, history: History, meter: Meter, emitter: Emitter) -> None:
+        """Be told on which session the prompt works, what counts the agent's spending, and what numbers its events."""
+        self.history, self.meter, self._emitter = history, meter, emitter
         meter.restore(self._spent)
 
     @property
@@ -77,10 +79,12 @@ class PromptJournal:
 
     def request_begun(self, turn_id: str) -> None:
         """Note the request, to be written with whatever comes next."""
-        self._add("request", turn_id, {"index": self.next_index})
+        assert self._emitter is not None
+        self._add("request", turn_id, {"index": self._emitter.next_index})
 
     def answer_recorded(self, turn_id: str) -> None:
         """Note the answer, and what was spent until then."""
+        self._new_answer()
         self._add("answer", turn_id, self.meter.to_json() if self.meter is not None else {})
 
     def tool_started(self, call: ToolCall) -> None:
@@ -110,6 +114,11 @@ class PromptJournal:
         """Stop when the process is about to end."""
         if self._attempt.pause_wanted:
             raise Paused("stop")
+
+    def _new_answer(self) -> None:
+        """Forget the calls of earlier answers: some providers count their ids anew in each."""
+        self._started.clear()
+        self._results.clear()
 
     def _add(self, kind: Any, key: str, body: dict[str, Any]) -> None:
         text = json.dumps(body, separators=(",", ":"))

@@ -148,7 +148,7 @@ class _Prompt:
         self._context = opened.context
         self._harness = opened.harness
         self._session = opened.session
-        journal.attach(opened.session.history, opened.harness.meter)
+        journal.attach(opened.session.history, opened.harness.meter, opened.context.emitter)
 
     async def run(self) -> Ending:
         """Go on with the prompt until it comes to rest."""
@@ -161,7 +161,6 @@ class _Prompt:
         if self._journal.applied and (answer := self._complete_answer()):
             return Settled(self._announced(answer))
         await self._take_messages()
-        self._journal.next_index = self._context.emitter.next_index
         cut_off = await self._prompts.text_before(submission, self._journal) if self._journal.applied else ""
         payload = json.loads(submission.payload)
         dispatched = submission.kind == "dispatch"

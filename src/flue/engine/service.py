@@ -1,4 +1,4 @@
-"""The service: everything that can be asked of a running project. HTTP, WebSockets, the CLI and `dispatch` are faces of it.
+"""The service: everything that can be asked of a running project; HTTP, the CLI and `dispatch` are faces of it.
 
 What it accepts is on disk when the call returns, and is done whatever becomes of the caller.
 """
@@ -31,6 +31,7 @@ from flue.harness.harness import session_key
 from flue.harness.json_values import as_json
 from flue.harness.keywords import Busy
 from flue.messages import ImageContent
+from flue.registrations import Registrations
 
 # What has no limit of its own; stores keep a number.
 _FOREVER = 100 * 365 * 24 * 3600.0
@@ -110,6 +111,16 @@ class Service:
     def catalog(self) -> Catalog:
         """Return the agents and workflows that can be asked for."""
         return self.deployment.catalog
+
+    @property
+    def registrations(self) -> Registrations:
+        """Return the registrations of the project."""
+        return self.deployment.runtime.registrations
+
+    async def service(self) -> Service:
+        """Return the service itself, started."""
+        await self.start()
+        return self
 
     async def start(self) -> None:
         """Begin to work: take up what was left, and what is due."""
