@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from flue.durable.records import Outcome
 from flue.errors import DurabilityError, UsageError
 from flue.stores import SqliteStore
 from flue.stores.sqlite_file import MIGRATIONS, connect, open_writer
 from flue.testing.store_contract import entry, head, ids, outcome
+from flue.testing.work_contract import admission, claim_one, code_of
 from tests.stores.faults import watching
 
 
@@ -186,9 +188,30 @@ async def test_a_newer_format_is_refused_and_left_alone(tmp_path: Path) -> None:
         await store.load_session("s")
     assert caught.value.code == "store_newer_format"
     assert await outcome(store, "s", 0, entry("a")) == "store_newer_format"
+    assert await code_of(store.enlist("one", now=0, lease_until=1)) == "store_newer_format"
+    assert await code_of(store.admit(admission("s1"), now=0)) == "store_newer_format"
+    assert await code_of(store.get_submission("s1")) == "store_newer_format"
     await store.aclose()
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["flue.db"]
+
+
+async def test_a_file_of_each_earlier_format_is_migrated_and_takes_work(tmp_path: Path) -> None:
+    assert len(MIGRATIONS) > 1
+    for found in range(len(MIGRATIONS)):
+        path = tmp_path / f"{found}.db"
+        open_writer(path, connect, 1.0, MIGRATIONS[:found]).close()
+        if found:
+            old = connect(str(path))
+            old.execute("INSERT INTO sessions VALUES (1, 'kept', 3, 1, 'a', '{}', '', '')")
+            old.execute("INSERT INTO entries VALUES (1, 0, 'a', '{}')")
+            old.close()
+        store = SqliteStore(path)
+        assert await store.list_sessions() == ["kept"] * bool(found)
+        await store.append_entries("kept", head("b"), [entry("b")], expected=int(found > 0))
+        await store.admit(admission("s1"), now=0)
+        await store.settle(await claim_one(store, "a1"), Outcome("completed"), now=1)
+        await store.aclose()
 
 
 async def test_an_older_format_is_migrated_with_its_sessions(tmp_path: Path) -> None:
