@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from flue.definitions.tool import ToolResult
@@ -60,7 +61,8 @@ class PromptJournal:
     def attach(self, history: History, meter: Meter, emitter: Emitter) -> None:
         """Be told on which session the prompt works, what counts the agent's spending, and what numbers its events."""
         self.history, self.meter, self._emitter = history, meter, emitter
-        meter.restore(self._spent)
+        if meter.turns < self._spent.get("turns", 0):
+            meter.restore(self._spent)
 
     @property
     def usage(self) -> Usage:
@@ -82,10 +84,12 @@ class PromptJournal:
         assert self._emitter is not None
         self._add("request", turn_id, {"index": self._emitter.next_index})
 
-    def answer_recorded(self, turn_id: str) -> None:
-        """Note the answer, and what was spent until then."""
+    def answer_recorded(self, turn_id: str, usage: Usage) -> None:
+        """Note the answer, and what the agent has spent with it."""
+        assert self.meter is not None
         self._new_answer()
-        self._add("answer", turn_id, self.meter.to_json() if self.meter is not None else {})
+        spent = replace(self.meter, usage=self.meter.usage + usage, turns=self.meter.turns + 1)
+        self._add("answer", turn_id, spent.to_json())
 
     def tool_started(self, call: ToolCall) -> None:
         """Note that the call may have had its effect."""

@@ -32,7 +32,6 @@ from flue.engine.attempt import (
 from flue.engine.catalog import Deployment
 from flue.engine.log_reader import LogReader
 from flue.engine.messages import APPROVAL, BUDGET
-from flue.engine.partial import text_of_request
 from flue.engine.place import Place, Site
 from flue.engine.prompt_journal import PromptJournal
 from flue.engine.wording import dispatch_text
@@ -102,7 +101,7 @@ class Prompts:
         if journal.open_request is None:
             return ""
         turn, index = journal.open_request
-        return await text_of_request(self._reader, submission.id, turn, index)
+        return await self._reader.streamed_text(submission.id, turn, after=index - 1)
 
     async def messages(self, submission: Submission) -> list[Message]:
         """Return what the work was sent and has not taken in."""

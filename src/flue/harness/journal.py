@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal, Protocol
 
 from flue.definitions.tool import ToolResult
-from flue.messages import ToolCall
+from flue.messages import ToolCall, Usage
 
 PauseReason = Literal["approval", "budget", "stop"]
 
@@ -46,8 +46,8 @@ class Journal(Protocol):
         """Note that the model is asked."""
         ...
 
-    def answer_recorded(self, turn_id: str) -> None:
-        """Note that the model's answer is among the session's next entries."""
+    def answer_recorded(self, turn_id: str, usage: Usage) -> None:
+        """Note that an answer is among the session's next entries, and what it took."""
         ...
 
     def tool_started(self, call: ToolCall) -> None:
@@ -86,7 +86,7 @@ class Unjournaled:
     def request_begun(self, turn_id: str) -> None:
         """Do nothing."""
 
-    def answer_recorded(self, turn_id: str) -> None:
+    def answer_recorded(self, turn_id: str, usage: Usage) -> None:
         """Do nothing."""
 
     def tool_started(self, call: ToolCall) -> None:

@@ -106,8 +106,9 @@ async def run_prompt(
         meters.check(clock.monotonic())
         message = None
         if options.cut_off:
-            options.journal.answer_recorded("")
-            session.history.append(cut_off_answer(options.cut_off, model.info, clock.now_ms()))
+            cut_off = cut_off_answer(options.cut_off, model.info, clock.now_ms())
+            options.journal.answer_recorded("", cut_off.usage)
+            session.history.append(cut_off)
             message, source = go_on_signal(clock.now_ms()), "signal"
         elif text is not None:
             settle_calls_left_open(session.history, session.approvals, clock.now_ms())

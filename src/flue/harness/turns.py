@@ -244,7 +244,7 @@ class TurnLoop:
         return answer if answer.timestamp else replace(answer, timestamp=self.clock.now_ms())
 
     def _finish_answer(self, answer: AssistantMessage) -> AssistantMessage:
-        self.journal.answer_recorded(self.scope.turn_id or "")
+        self.journal.answer_recorded(self.scope.turn_id or "", answer.usage)
         self.history.append(answer)
         self._added.append(answer)
         self._emit(MessageEnd, answer)

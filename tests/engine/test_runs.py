@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from typing import Any
+
+import pytest
+
+import flue
+from flue.durable.records import RunQuery
+from flue.engine.catalog import AgentEntry, Catalog
+from flue.engine.service import Service
+from flue.stores import MemoryStore
+from flue.testing import ScriptedModel, VirtualClock, hang
+from tests.engine.scenes import catalog, crash, serving, settled
+
+
+async def test_a_run_has_a_record_with_payload_and_result() -> None:
+    async def run(ctx: flue.FlueContext) -> Any:
+        return {"doubled": ctx.payload["n"] * 2, "id": ctx.run_id}
+
+    async with serving(catalog(workflows={"double": run}), MemoryStore()) as service:
+        ticket = await service.start_workflow("double", {"n": 4})
+        outcome = await ticket.outcome()
+        assert json.loads(outcome.result or "") == {"doubled": 8, "id": ticket.id}
+        record = await service.get_run(ticket.id)
+        assert record is not None
+        assert (record.status, record.payload, json.loads(record.result or "")["doubled"]) == (
+            "completed",
+            '{"n":4}',
+            8,
+        )
+        assert ticket.id.startswith("workflow:double:")
+        assert [run.run_id for run in await service.list_runs(RunQuery())] == [ticket.id]
+
+
+@pytest.mark.parametrize(
+    ("raised", "name"), [(ValueError("No."), "ValueError"), (SystemExit(3), "OperationError"), (object, "UsageError")]
+)
+async def test_a_run_that_fails_ends_as_errored(raised: Any, name: str) -> None:
+    def run(ctx: flue.FlueContext) -> Any:
+        if raised is object:
+            return object()
+        raise raised
+
+    async with serving(catalog(workflows={"bad": run}), MemoryStore()) as service:
+        ticket = await service.start_workflow("bad")
+        outcome = await ticket.outcome()
+        record = await service.get_run(ticket.id)
+    assert outcome.kind == "failed"
+    assert json.loads(outcome.error or "")["name"] == name
+    assert record is not None
+    assert record.status == "errored"
+
+
+async def test_an_aborted_run_ends_and_what_it_left_running_too() -> None:
+    begun = asyncio.Event()
+    agent = flue.create_agent(model=ScriptedModel([hang()]))
+
+    async def run(ctx: flue.FlueContext) -> None:
+        harness = await ctx.init(agent)
+        session = await harness.session()
+        begun.set()
+        await session.prompt("Go.")
+
+    async with serving(catalog(workflows={"long": run}), MemoryStore()) as service:
+        ticket = await service.start_workflow("long")
+        await begun.wait()
+        await service.abort(ticket.id, "Enough.")
+        outcome = await ticket.outcome()
+    assert (outcome.kind, json.loads(outcome.error or "")["message"]) == ("aborted", "Enough.")
+
+
+class Paid:
+    """A workflow whose steps cost something."""
+
+    def __init__(self) -> None:
+        self.charged: list[str] = []
+        self.bodies = 0
+
+    async def run(self, ctx: flue.FlueContext) -> Any:
+        self.bodies += 1
+        first = await ctx.step("first", self.charge, "a")
+        await ctx.sleep(3600)
+        second = await ctx.step("second", self.charge, "b")
+        return [first, second, ctx.lineage_id]
+
+    def charge(self, what: str) -> str:
+        self.charged.append(what)
+        return what.upper()
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+async def test_a_run_survives_the_death_of_its_process_at_every_write(done: bool) -> None:
+    for at in itertools.count(1):
+        paid, store = Paid(), MemoryStore()
+        offers = catalog(workflows={"paid": paid.run})
+        accepted: list[str] = []
+
+        async def script(service: Service, accepted: list[str] = accepted) -> None:
+            ticket = await service.start_workflow("paid")
+            accepted.append(ticket.id)
+            await ticket.outcome()
+
+        cut = await crash(offers, store, at, script, done=done)
+        async with serving(offers, store) as service:
+            await service.start()
+            for id in accepted:
+                await follow_to_the_end(service, id, cut_at=at)
+        assert len(paid.charged) <= paid.bodies + 1, at
+        if cut.at is None:
+            assert paid.charged == ["a", "b"]
+            assert paid.bodies == 2
+            return
+
+
+async def follow_to_the_end(service: Service, first: str, *, cut_at: int) -> None:
+    """Every run of the chain but the last is errored and replaced; the last has the steps of the whole chain."""
+    id: str | None = first
+    before: str | None = None
+    while id is not None:
+        outcome = await settled(service, id)
+        record = await service.get_run(id)
+        assert record is not None
+        assert (record.lineage_id, record.restarted_from) == (first, before), cut_at
+        if record.restarted_as is None:
+            assert json.loads(outcome.result or "null") == ["A", "B", first], (cut_at, outcome)
+        else:
+            assert outcome.kind == "failed"
+            assert f'restarted as run "{record.restarted_as}"' in json.loads(outcome.error or "")["message"]
+        before, id = id, record.restarted_as
+
+
+async def test_a_long_sleep_parks_the_run_and_it_goes_on_under_its_own_id() -> None:
+    paid, clock = Paid(), VirtualClock()
+    async with serving(catalog(workflows={"paid": paid.run}), MemoryStore(), clock) as service:
+        ticket = await service.start_workflow("paid")
+        await clock.advance(10)
+        found = await service.get_submission(ticket.id)
+        assert found is not None
+        assert (found.state, found.park_reason, service.engine.running) == ("parked", "sleep", 0)
+        await clock.advance(3600)
+        assert json.loads((await ticket.outcome()).result or "") == ["A", "B", ticket.id]
+    assert (paid.charged, paid.bodies) == (["a", "b"], 2)
+
+
+@pytest.mark.parametrize("early", [True, False])
+async def test_a_run_waits_for_an_event_and_takes_it_once(early: bool) -> None:
+    gate = asyncio.Event()
+
+    async def run(ctx: flue.FlueContext) -> Any:
+        await gate.wait()
+        return [await ctx.wait_for_event("paid"), await ctx.wait_for_event("sent")]
+
+    async with serving(catalog(workflows={"order": run}), MemoryStore()) as service:
+        ticket = await service.start_workflow("order")
+        if early:
+            await service.send_event(ticket.id, "paid", {"amount": 5}, id="e1")
+            await service.send_event(ticket.id, "paid", {"amount": 5}, id="e1")
+            gate.set()
+        else:
+            gate.set()
+            await service.engine.outcome(ticket.id, until=lambda found: found.park_reason == "event")
+            await service.send_event(ticket.id, "paid", {"amount": 5})
+        await service.engine.outcome(ticket.id, until=lambda found: found.waiting_for == ("event:sent",))
+        await service.send_event(ticket.id, "sent")
+        assert json.loads((await ticket.outcome()).result or "") == [{"amount": 5}, None]
+        with pytest.raises(flue.UsageError) as refused:
+            await service.send_event(ticket.id, "paid")
+    assert refused.value.code == "run_not_found"
+
+
+async def test_a_wait_for_an_event_times_out() -> None:
+    async def run(ctx: flue.FlueContext) -> str:
+        try:
+            await ctx.wait_for_event("never", timeout=600)
+        except flue.OperationTimeoutError:
+            return "Gave up."
+        return "It came."
+
+    async with serving(catalog(workflows={"order": run}), MemoryStore()) as service:
+        assert (await (await service.start_workflow("order")).outcome()).result == '"Gave up."'
+
+
+async def test_a_workflow_may_ask_for_no_restart() -> None:
+    begun = asyncio.Event()
+
+    async def run(ctx: flue.FlueContext) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    offers, store = catalog(workflows={"once": run}, on_interrupt="fail"), MemoryStore()
+    ids: list[str] = []
+
+    async def script(service: Service) -> None:
+        ids.append((await service.start_workflow("once")).id)
+        await begun.wait()
+
+    await crash(offers, store, 10_000, script)
+    async with serving(offers, store) as service:
+        outcome = await settled(service, ids[0])
+    assert (outcome.kind, json.loads(outcome.error or "")["code"]) == ("failed", "interrupted")
+
+
+async def test_a_run_that_always_crashes_is_restarted_so_often_and_no_more() -> None:
+    begun = asyncio.Event()
+
+    async def run(ctx: flue.FlueContext) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    entry = flue.definitions.durability.Durability(max_attempts=3)  # type: ignore[attr-defined]
+    offers, store = catalog(workflows={"crash": run}, durability=entry), MemoryStore()
+    ids: list[str] = []
+
+    async def script(service: Service) -> None:
+        begun.clear()
+        await service.start()
+        ids.extend([] if ids else [(await service.start_workflow("crash")).id])
+        await begun.wait()
+
+    for _ in range(3):
+        await crash(offers, store, 10_000, script)
+    async with serving(offers, store) as service:
+        await service.start()
+        id: str | None = ids[0]
+        chain = []
+        while id is not None:
+            outcome = await settled(service, id)
+            record = await service.get_run(id)
+            assert record is not None
+            chain.append(record.generation)
+            id = record.restarted_as
+    assert chain == [0, 1, 2]
+    assert json.loads(outcome.error or "")["code"] == "exhausted_attempts"
+
+
+async def test_a_function_agents_runs_follow_each_other_in_one_instance() -> None:
+    running, most = 0, 0
+
+    async def run(ctx: flue.FlueContext) -> Any:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+        return {"id": ctx.id, "run": ctx.run_id, "payload": ctx.payload}
+
+    async with serving(Catalog.of([AgentEntry("greet", run=run)]), MemoryStore()) as service:
+        tickets = [await service.start_agent("greet", "ann", n) for n in range(3)]
+        results = [json.loads((await ticket.outcome()).result or "") for ticket in tickets]
+        record = await service.get_run(tickets[0].id)
+    assert results == [{"id": "ann", "run": ticket.id, "payload": n} for n, ticket in enumerate(tickets)]
+    assert all(ticket.id.startswith("run_") for ticket in tickets)
+    assert most == 1
+    assert record is not None
+    assert (record.kind, record.instance) == ("agent", "ann")

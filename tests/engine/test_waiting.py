@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from typing import Any
+
+import pytest
+
+import flue
+from flue.definitions.agent import Agent
+from flue.durable.records import Outcome, Submission
+from flue.engine.service import Service, Ticket, session_lane
+from flue.stores import MemoryStore
+from flue.testing import RecordedRequest, ScriptedModel, call
+from tests.engine.scenes import catalog, conversation, crash, serving, settled, texts
+
+
+class Careful:
+    """An agent with a tool that needs approval, beside one that does not."""
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+
+        @flue.tool(approval=True)
+        async def deploy(place: str) -> str:
+            """Deploy."""
+            self.ran.append(place)
+            return f"Deployed to {place}."
+
+        @flue.tool
+        async def note(text: str) -> str:
+            """Note."""
+            self.ran.append(text)
+            return "Noted."
+
+        self.agent: Agent = flue.create_agent(model=ScriptedModel(itertools.repeat(self.answer)), tools=[deploy, note])
+
+    def answer(self, request: RecordedRequest) -> Any:
+        if request.messages[-1].role == "user":
+            return [call("note", {"text": "begun"}), call("deploy", {"place": "prod"}, id="d1")]
+        return "Over: " + texts(request.messages[-1:])[0]
+
+
+async def parked(ticket: Ticket) -> Submission:
+    rest = await ticket.rest()
+    assert isinstance(rest, Submission), rest
+    return rest
+
+
+async def test_a_call_that_needs_approval_parks_the_prompt_and_a_decision_continues_it() -> None:
+    careful, store = Careful(), MemoryStore()
+    async with serving(catalog({"chat": careful.agent}), store) as service:
+        ticket = await service.prompt("chat", "ann", "Ship it.")
+        waiting = await parked(ticket)
+        assert (waiting.park_reason, waiting.waiting_for, careful.ran) == ("approval", ("approve:d1",), ["begun"])
+        assert service.engine.running == 0
+        await service.decide("chat", "ann", "d1", approved=True)
+        assert "Deployed to prod." in ((await ticket.outcome()).result or "")
+    assert careful.ran == ["begun", "prod"]
+
+
+async def test_a_denied_call_is_not_run_and_the_model_reads_why() -> None:
+    careful, store = Careful(), MemoryStore()
+    async with serving(catalog({"chat": careful.agent}), store) as service:
+        ticket = await service.prompt("chat", "ann", "Ship it.")
+        await parked(ticket)
+        await service.decide("chat", "ann", "d1", approved=False, reason="It is Friday.")
+        assert "It is Friday." in ((await ticket.outcome()).result or "")
+    assert careful.ran == ["begun"]
+
+
+async def test_a_decision_is_taken_by_another_process_and_the_call_runs_once() -> None:
+    careful, store = Careful(), MemoryStore()
+    offers = catalog({"chat": careful.agent})
+    tickets: list[Ticket] = []
+
+    async def ship(service: Service) -> None:
+        tickets.append(await service.prompt("chat", "ann", "Ship it."))
+        await parked(tickets[0])
+
+    await crash(offers, store, 10_000, ship)
+    async with serving(offers, store) as service:
+        await service.start()
+        await service.decide("chat", "ann", "d1", approved=True)
+        assert "Deployed to prod." in ((await settled(service, tickets[0].id)).result or "")
+    assert careful.ran == ["begun", "prod"]
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+async def test_an_approval_survives_the_death_of_its_process_at_every_write(done: bool) -> None:
+    for at in itertools.count(1):
+        careful, store = Careful(), MemoryStore()
+        offers = catalog({"chat": careful.agent})
+        accepted: list[str] = []
+
+        async def ship(service: Service, accepted: list[str] = accepted) -> None:
+            ticket = await service.prompt("chat", "ann", "Ship it.")
+            accepted.append(ticket.id)
+            await parked(ticket)
+            await service.decide("chat", "ann", "d1", approved=True)
+            await ticket.outcome()
+
+        cut = await crash(offers, store, at, ship, done=done)
+        async with serving(offers, store) as service:
+            await service.start()
+            for id in accepted:
+                ended = await service.engine.outcome(id, until=lambda found: found.state == "parked")
+                if isinstance(ended, Submission) and ended.park_reason == "approval":
+                    await service.decide("chat", "ann", "d1", approved=True)
+                assert (await settled(service, id)).kind == "completed", at
+        told = " ".join(texts(await conversation(store, "chat", "ann")))
+        assert careful.ran.count("prod") <= 1, at
+        assert careful.ran.count("prod") == 1 or not accepted or "unknown" in told, (at, told)
+        if cut.at is None:
+            return
+
+
+async def test_files_in_the_sandbox_are_there_after_an_approval_in_the_same_process() -> None:
+    @flue.tool(approval=True)
+    async def publish(context: flue.ToolContext) -> str:
+        """Publish the file."""
+        return str(await context.sandbox.read_file("/workspace/page.txt"))
+
+    steps = [call("write", {"path": "page.txt", "content": "Hello."}), call("publish", id="p1"), "Published."]
+    agent = flue.create_agent(model=ScriptedModel(steps), tools=[publish])
+    store = MemoryStore()
+    async with serving(catalog({"chat": agent}), store) as service:
+        ticket = await service.prompt("chat", "ann", "Write and publish.")
+        await parked(ticket)
+        await service.decide("chat", "ann", "p1", approved=True)
+        await ticket.outcome()
+    assert "toolResult: Hello." in texts(await conversation(store, "chat", "ann"))
+
+
+async def test_a_prompt_that_waits_for_approval_can_be_aborted() -> None:
+    careful = Careful()
+    async with serving(catalog({"chat": careful.agent}), MemoryStore()) as service:
+        ticket = await service.prompt("chat", "ann", "Ship it.")
+        next = await service.prompt("chat", "ann", "And then?")
+        await parked(ticket)
+        await service.abort(ticket.id, "Changed my mind.")
+        assert (await ticket.outcome()).kind == "aborted"
+        await parked(next)  # the conversation goes on
+
+
+async def test_a_decision_for_nothing_is_refused() -> None:
+    async with serving(catalog({"chat": Careful().agent}), MemoryStore()) as service:
+        with pytest.raises(flue.SessionError) as refused:
+            await service.decide("chat", "ann", "d1", approved=True)
+    assert refused.value.code == "approval_not_found"
+
+
+async def test_a_used_up_budget_parks_the_prompt_and_a_larger_one_continues_it() -> None:
+    agent = flue.create_agent(
+        model=ScriptedModel([call("bash", {"command": "echo 1"}), call("bash", {"command": "echo 2"}), "Done."]),
+        budget={"turns": 1},
+    )
+    store = MemoryStore()
+    async with serving(catalog({"chat": agent}), store) as service:
+        ticket = await service.prompt("chat", "ann", "Go.")
+        assert (await parked(ticket)).park_reason == "budget"
+        await service.raise_budget("chat", "ann", {"turns": 2})
+        await asyncio.sleep(0)
+        again = await service.engine.outcome(
+            ticket.id, until=lambda found: found.interruptions == 0 and parked_twice(found)
+        )
+        assert isinstance(again, Submission)
+        await service.raise_budget("chat", "ann", {"turns": 9})
+        assert json.loads((await ticket.outcome()).result or "")["text"] == "Done."
+
+
+def parked_twice(found: Submission) -> bool:
+    return found.park_reason == "budget"
+
+
+async def test_a_budget_is_kept_by_another_process() -> None:
+    steps = [call("bash", {"command": "echo 1"}), call("bash", {"command": "echo 2"}), "Done."]
+    agent = flue.create_agent(model=ScriptedModel(steps), budget={"turns": 1})
+    offers, store = catalog({"chat": agent}), MemoryStore()
+    tickets: list[Ticket] = []
+
+    async def spend(service: Service) -> None:
+        tickets.append(await service.prompt("chat", "ann", "Go."))
+        await parked(tickets[0])
+
+    await crash(offers, store, 10_000, spend)
+    async with serving(offers, store) as service:
+        await service.start()
+        await service.raise_budget("chat", "ann", {"turns": 3})
+        assert (await settled(service, tickets[0].id)).kind == "completed"
+
+
+async def test_draining_stops_at_a_turn_boundary_and_the_next_process_goes_on() -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    @flue.tool
+    async def work() -> str:
+        """Work."""
+        begun.set()
+        await go_on.wait()
+        return "Worked."
+
+    agent = flue.create_agent(model=ScriptedModel([call("work"), "Done."]), tools=[work])
+    offers, store = catalog({"chat": agent}), MemoryStore()
+    async with serving(offers, store) as service:
+        ticket = await service.prompt("chat", "ann", "Go.")
+        await begun.wait()
+        draining = asyncio.create_task(service.drain(60.0))
+        await asyncio.sleep(0)
+        with pytest.raises(flue.UsageError) as refused:
+            await service.prompt("chat", "ann", "More.")
+        assert refused.value.code == "shutting_down"
+        go_on.set()
+        await draining
+    found = await store.get_submission(ticket.id)
+    assert found is not None
+    assert (found.state, found.interruptions) == ("queued", 0)
+    async with serving(offers, store) as service:
+        assert "Done." in ((await settled(service, ticket.id)).result or "")
+    assert texts(await conversation(store, "chat", "ann"))[-2:] == ["toolResult: Worked.", "assistant: Done."]
+
+
+async def test_draining_gives_back_what_does_not_stop_in_time() -> None:
+    asked = asyncio.Event()
+
+    async def answer(_: RecordedRequest) -> Any:
+        if not asked.is_set():
+            asked.set()
+            await asyncio.Event().wait()
+        return "Here."
+
+    agent = flue.create_agent(model=ScriptedModel(itertools.repeat(answer)))
+    offers, store = catalog({"chat": agent}), MemoryStore()
+    async with serving(offers, store) as service:
+        ticket = await service.prompt("chat", "ann", "Go.")
+        await asked.wait()
+    found = await store.get_submission(ticket.id)
+    assert found is not None
+    assert (found.state, found.interruptions) == ("queued", 1)
+    async with serving(offers, store) as service:
+        outcome: Outcome = await settled(service, ticket.id)
+    assert "Here." in (outcome.result or "")
+    assert texts(await conversation(store, "chat", "ann"))[-1] == "assistant: Here."
+    assert session_lane("chat", "ann", "default") in await store.list_sessions()
