@@ -10,14 +10,14 @@ from typing import Any, Literal
 from starlette.responses import Response
 
 from flue.durable.records import Submission
+from flue.engine.service import Ticket
 from flue.project.modules import AgentModule, Exposure
 from flue.server.call import Call, check_id, frames_of, json_response, spliced
 from flue.server.event_stream import frame
 from flue.server.json_text import text_of
 from flue.server.problems import Problem, agent_not_found, invalid_request, problem_of, validation_failed
 from flue.server.records import waiting_for
-from flue.server.work import Ticket
-from flue.server.workflows import RUN_ID, answer, request_facts, result_of
+from flue.server.workflows import RUN_ID, Mode, answer, result_of
 
 SUBMISSION_ID = "X-Flue-Submission-Id"
 DEFAULT_SESSION = "default"
@@ -102,7 +102,7 @@ async def _prompt(call: Call, name: str, id: str) -> Response:
 
 
 async def _answer(ticket: Ticket, headers: dict[str, str]) -> Response:
-    outcome = await ticket.outcome(until=_waits_for_somebody)
+    outcome = await ticket.rest()
     if isinstance(outcome, Submission):
         waiting = {"status": "waiting", "submissionId": ticket.id, "waitingFor": waiting_for(outcome)}
         return json_response(waiting, 202, headers)
@@ -119,10 +119,6 @@ async def _attached(ticket: Ticket) -> AsyncGenerator[bytes, None]:
 def _error_frame(call: Call, id: str, error: BaseException) -> bytes:
     envelope = problem_of(error).to_json(local=call.application.local)
     return frame("error", text_of({"type": "error", "instanceId": id, **envelope}), 0)
-
-
-def _waits_for_somebody(submission: Submission) -> bool:
-    return submission.state == "parked" and submission.park_reason in ("approval", "budget")
 
 
 def _busy(call: Call) -> Literal["queue", "reject"]:
@@ -142,11 +138,13 @@ def _is_webhook(call: Call) -> bool:
 
 
 async def _run(call: Call, name: str, id: str, exposure: Exposure) -> Response:
+    mode: Mode = "accepted" if _is_webhook(call) else "stream" if call.wants_stream else "result"
+
     async def work() -> Response:
         payload = await call.body.json()
         service = await call.service()
-        ticket = await service.start_agent(name, id, payload, key=call.idempotency_key, request=request_facts(call))
-        return await answer(call, ticket, wait=not _is_webhook(call) and not call.wants_stream)
+        ticket = await service.start_agent(name, id, payload, key=call.idempotency_key, request=call.replay())
+        return await answer(call, ticket, mode)
 
     spare = f"run_{call.application.ids.ulid()}"
     return await call.guarded(exposure, work, failure_headers={RUN_ID: spare})

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -14,6 +15,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from flue.durable.port import DurableStore
+from flue.engine.dispatching import ServiceSource, announce
 from flue.errors import UsageError
 from flue.project.loader import Project
 from flue.project.modules import Exposure
@@ -63,6 +66,14 @@ ADMIN: Routes[Handler] = Routes(
 NO_SOCKETS: Routes[Handshake] = Routes([])
 
 
+class Source(ServiceSource, Protocol):
+    """Where an app's application comes from."""
+
+    def resolve(self) -> Application:
+        """Return the application; it may be loaded when it is first used."""
+        ...
+
+
 class FlueApp:
     """An ASGI application: mount it in another at any prefix, or serve it as it is.
 
@@ -72,23 +83,25 @@ class FlueApp:
 
     def __init__(
         self,
-        resolve: Callable[[], Application],
+        source: Source,
         routes: Routes[Handler],
         sockets: Routes[Handshake],
         *,
         body_limit: int = DEFAULT_LIMIT,
         runs: Exposure = True,
     ) -> None:
-        self._resolve = resolve
+        self.source = source
         self._routes = routes
         self._sockets = sockets
         self._body_limit = body_limit
         self._runs = runs
+        # `dispatch()` finds the engine before the first request has come, and as long as the app is there.
+        weakref.finalize(self, announce(source))
 
     @property
     def application(self) -> Application:
         """Return what is served, and its engines; shared with the other apps of its project."""
-        return self._resolve()
+        return self.source.resolve()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer an ASGI connection."""
@@ -112,7 +125,7 @@ class FlueApp:
         await response(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
-        application = self._resolve()
+        application = self.application
         try:
             match = self._routes.find(scope)
             if match is None:
@@ -154,6 +167,7 @@ def asgi(
     agents: Mapping[str, Any] | None = None,
     workflows: Mapping[str, Any] | None = None,
     *,
+    store: DurableStore | str | Path | None = None,
     body_limit: int = DEFAULT_LIMIT,
     runs: Exposure = True,
 ) -> FlueApp:
@@ -162,20 +176,21 @@ def asgi(
     Without arguments it is for the project whose app.py calls it, else for the one in the working directory; `root`
     names another. `agents` and `workflows` are served instead of a folder: agents made by `create_agent` and functions
     by name, open to everybody who gets past the application they are mounted in, or modules with a `route` of their
-    own. `body_limit` is in bytes. `runs` is how the routes below `/runs` are reached: True, not at all (None), or
-    middleware as a module's `route`.
+    own; `store` is then where work and conversations are kept (`flue.stores.open_store`): by default what
+    `FLUE_DATABASE_URL` names, else `.flue-data/flue.db` in `root`, else memory. `body_limit` is in bytes. `runs` is
+    how the routes below `/runs` are reached: True, not at all (None), or middleware as a module's `route`.
 
     Nothing is loaded before the first request or the lifespan. Raises `UsageError` and `ConfigError` for `agents` and
     `workflows` that cannot be served.
     """
+    source: Source
     if agents is None and workflows is None:
-        resolve = Reference(root).resolve
+        source = Reference(root)
     else:
         folder = None if root is None else Path(root).resolve()
         served = of_objects(agents or {}, workflows or {}, current_registrations(), folder)
-        application = Application(lambda: served)
-        resolve = lambda: application  # noqa: E731 - the same for both cases
-    return FlueApp(resolve, PUBLIC, SOCKETS, body_limit=body_limit, runs=runs)
+        source = Application(lambda: served, store=store)
+    return FlueApp(source, PUBLIC, SOCKETS, body_limit=body_limit, runs=runs)
 
 
 def admin(of: FlueApp | str | Path | None = None) -> FlueApp:
@@ -183,8 +198,7 @@ def admin(of: FlueApp | str | Path | None = None) -> FlueApp:
 
     `of` is an app made by `asgi()`, or a project's root; without it the project is found as `asgi()` finds it.
     """
-    resolve = of._resolve if isinstance(of, FlueApp) else Reference(of).resolve
-    return FlueApp(resolve, ADMIN, NO_SOCKETS)
+    return FlueApp(of.source if isinstance(of, FlueApp) else Reference(of), ADMIN, NO_SOCKETS)
 
 
 def default_app(project: Project) -> ASGIApp:
@@ -196,7 +210,7 @@ def default_app(project: Project) -> ASGIApp:
     if project.app is not None:
         app: ASGIApp = project.app
         return app
-    return FlueApp(lambda: application, PUBLIC, SOCKETS)
+    return FlueApp(application, PUBLIC, SOCKETS)
 
 
 @asynccontextmanager

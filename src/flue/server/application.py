@@ -12,20 +12,26 @@ import contextvars
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from os import PathLike
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
-from flue.host import SystemClock, SystemIds
+from flue.durable.port import DurableStore
+from flue.engine.catalog import Catalog
+from flue.engine.service import Service
+from flue.host import SystemClock, SystemIds, open_service
 from flue.ports import Clock, Ids
 from flue.project.config import load_config
 from flue.project.loader import Project, build_schemas, load_project
 from flue.registrations import PROCESS, Registrations, current_registrations
 from flue.server.served import Served, of_project
-from flue.server.work import Service
+from flue.stores import open_store, store_from_env
+from flue.stores.location import DATABASE_URL
 
 logger = logging.getLogger("flue")
+DATA_FILE = Path(".flue-data", "flue.db")
 
 Opening = Callable[["Application"], AbstractAsyncContextManager[Service]]
 """Starts an engine in the running event loop; leaving the block brings to rest what runs, and ends it."""
@@ -35,7 +41,8 @@ class Application:
     """One project, or one set of agents and workflows, and its engines.
 
     `load` gives what is served; it is called once, when first needed. `opening` starts an engine. `env` is where
-    settings and keys are looked up.
+    settings and keys are looked up. `store` is where work and conversations are kept: a path, an address, or a store;
+    by default `FLUE_DATABASE_URL` says it, else it is `.flue-data/flue.db` in the project's root, else memory.
     """
 
     def __init__(
@@ -44,17 +51,25 @@ class Application:
         *,
         opening: Opening | None = None,
         env: Mapping[str, str] | None = None,
+        store: DurableStore | str | PathLike[str] | None = None,
         clock: Clock | None = None,
         ids: Ids | None = None,
     ) -> None:
         self._load = load
-        self._opening = opening or _default_opening
+        self._opening = opening or open_engine
         self._served: Served | None = None
+        self._catalog: Catalog | None = None
         self._lock = threading.RLock()
         self._engines: dict[asyncio.AbstractEventLoop, _Engine] = {}
+        self._memory = open_store(None)
         self.env: Mapping[str, str] = os.environ if env is None else env
+        self.store = store
         self.clock = clock or SystemClock()
         self.ids = ids or SystemIds()
+
+    def resolve(self) -> Application:
+        """Return this application."""
+        return self
 
     @property
     def served(self) -> Served:
@@ -66,9 +81,33 @@ class Application:
         return self._served
 
     @property
+    def catalog(self) -> Catalog:
+        """Return what is served as the engine takes it. Raises as `served`, and `DefinitionError`."""
+        if self._catalog is None:
+            self._catalog = self.served.catalog()
+        return self._catalog
+
+    @property
+    def registrations(self) -> Registrations:
+        """Return the registrations by which the project's own code finds it."""
+        return self.served.registrations
+
+    @property
     def local(self) -> bool:
         """Say whether this is a developer's machine (FLUE_MODE=local): errors tell more, webhooks are open."""
         return self.env.get("FLUE_MODE") == "local"
+
+    def open_store(self) -> tuple[DurableStore, bool]:
+        """Return the store, and whether it is to be closed with the engine that uses it."""
+        if self.store is not None and not isinstance(self.store, str | PathLike):
+            return self.store, False
+        if self.store is not None:
+            return open_store(self.store), True
+        root = self.served.root
+        if root is None and not self.env.get(DATABASE_URL, "").strip():
+            # The next event loop's engine must find it again.
+            return self._memory, False
+        return store_from_env(self.env, None if root is None else root / DATA_FILE), True
 
     async def service(self) -> Service:
         """Return the running event loop's engine; the first call starts it. Raises what starting it raises."""
@@ -121,8 +160,27 @@ class _Engine:
             self.ready.cancel()
 
 
-def _default_opening(application: Application) -> AbstractAsyncContextManager[Service]:
-    raise NotImplementedError
+@asynccontextmanager
+async def open_engine(application: Application) -> AsyncIterator[Service]:
+    """Start an engine over the application's store, with the default ports; see `Opening`."""
+    served = application.served
+    async with AsyncExitStack() as stack:
+        store, owned = application.open_store()
+        if owned:
+            stack.push_async_callback(store.aclose)
+        service = await stack.enter_async_context(
+            open_service(
+                application.catalog,
+                store=store,
+                env=application.env,
+                roles=served.roles.values(),
+                registrations=served.registrations,
+                clock=application.clock,
+                ids=application.ids,
+            )
+        )
+        await service.start()
+        yield service
 
 
 # What was loaded by whoever starts the server: `flue.asgi()` in its app.py belongs to it.
@@ -150,22 +208,29 @@ def application_of(
 class Reference:
     """Names an application before it exists: a project's app.py is imported while the project is being loaded."""
 
-    def __init__(self, root: str | Path | None) -> None:
-        self._registrations = current_registrations()
-        being_loaded = self._registrations is not PROCESS
+    def __init__(self, root: str | PathLike[str] | None) -> None:
+        self.registrations = current_registrations()
+        being_loaded = self.registrations is not PROCESS
         self._root = None if being_loaded and root is None else Path(root or Path.cwd()).resolve()
 
     def resolve(self) -> Application:
         """Return the application; all references to one project give the same."""
         with _registry_lock:
-            if self._root is None:
-                application = _of_projects.get(self._registrations)
-                if application is not None:
-                    return application
-            root = self._root or Path(self._registrations.root)
+            if self._root is None and self.registrations in _of_projects:
+                return _of_projects[self.registrations]
+            root = self._root or Path(self.registrations.root)
             if root not in _of_folders:
                 _of_folders[root] = Application(lambda: _load(root))
             return _of_folders[root]
+
+    @property
+    def catalog(self) -> Catalog:
+        """Return the application's catalogue; loads the project if nobody has."""
+        return self.resolve().catalog
+
+    async def service(self) -> Service:
+        """Return the application's engine in the running event loop."""
+        return await self.resolve().service()
 
 
 def _load(root: Path) -> Served:

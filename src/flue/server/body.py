@@ -38,6 +38,15 @@ class Body:
                 raise _too_large(self._limit)
         return message
 
+    def replay(self) -> Receive:
+        """Return a `receive` that gives the body once more."""
+        messages: list[Message] = [{"type": "http.request", "body": bytes(self._data), "more_body": False}]
+
+        async def receive() -> Message:
+            return messages.pop() if messages else {"type": "http.disconnect"}
+
+        return receive
+
     def check_announced(self) -> None:
         """Raise `Problem` when the client says that it will send too much."""
         announced = self._headers.get("content-length", "")

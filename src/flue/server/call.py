@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from flue.engine.logged import LoggedEvent
+from flue.engine.service import Service
 from flue.project.modules import Exposure
 from flue.server.application import Application
 from flue.server.body import Body
@@ -18,9 +20,8 @@ from flue.server.json_text import encode, text_of
 from flue.server.middleware import through
 from flue.server.problems import invalid_request, problem_of
 from flue.server.routing import has_control_characters
-from flue.server.work import LoggedEvent, Service
 
-MAX_ID_LENGTH = 512
+MAX_ID_BYTES = 512
 MAX_KEY_LENGTH = 255
 
 
@@ -36,6 +37,10 @@ class Call:
     async def service(self) -> Service:
         """Return the engine."""
         return await self.application.service()
+
+    def replay(self) -> Request:
+        """Return the request for the function that it starts, which may look at it after it has been answered."""
+        return Request(self.request.scope, self.body.replay())
 
     @property
     def wants_stream(self) -> bool:
@@ -97,10 +102,11 @@ def spliced(text: str, status: int = 200, headers: Mapping[str, str] | None = No
     return Response(text, status, headers, "application/json")
 
 
-async def frames_of(events: AsyncGenerator[LoggedEvent, None]) -> AsyncGenerator[bytes, None]:
+async def frames_of(events: AsyncIterator[LoggedEvent]) -> AsyncGenerator[bytes, None]:
     """Yield the frames of a log, numbered as its events are."""
-    async with aclosing(events) as open_events:
-        async for event in open_events:
+    # What a log gives is a generator: the subscription behind it ends when it is closed.
+    async with aclosing(cast("AsyncGenerator[LoggedEvent, None]", events)):
+        async for event in events:
             yield frame(event.type, event.data, event.index)
 
 
@@ -108,8 +114,8 @@ def check_id(id: str, what: str) -> str:
     """Return an id from a path. Raises `Problem` (400) for one that is blank, too long or has control characters."""
     if not id.strip():
         raise invalid_request(f"The {what} must not be blank.")
-    if len(id) > MAX_ID_LENGTH:
-        raise invalid_request(f"The {what} has more than {MAX_ID_LENGTH} characters.")
+    if len(id.encode("utf-8", "surrogatepass")) > MAX_ID_BYTES:
+        raise invalid_request(f"The {what} has more than {MAX_ID_BYTES} bytes.")
     if has_control_characters(id):
         raise invalid_request(f"The {what} must not contain control characters.")
     return id

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterable
 from typing import Any
 
 MAX_DEPTH = 128
@@ -48,14 +49,14 @@ def decode(data: bytes) -> Any:
 
 def _check_depth(value: Any) -> None:
     level = [value]
-    for _ in range(MAX_DEPTH + 1):
-        level = [item for each in level for item in _children(each)]
+    for _ in range(MAX_DEPTH):
+        level = [item for each in level for item in _items(each) if isinstance(item, dict | list)]
         if not level:
             return
     raise _too_deep()
 
 
-def _children(value: Any) -> Any:
+def _items(value: Any) -> Iterable[Any]:
     if isinstance(value, dict):
         return value.values()
     return value if isinstance(value, list) else ()

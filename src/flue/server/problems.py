@@ -31,8 +31,7 @@ _STATUS_OF_CODE = {
     "run_ended": 409,
     "shutting_down": 503,
 }
-# What the caller got wrong about a session keeps the original's type and status.
-_INVALID_REQUEST = frozenset({"session_busy", "invalid_session", "invalid_id", "invalid_usage", "invalid_definition"})
+_INVALID_REQUEST = frozenset({"invalid_id", "invalid_session_name", "invalid_text", "invalid_input"})
 
 
 class Problem(Exception):  # noqa: N818 - it is an answer

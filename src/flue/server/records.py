@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from flue.durable.records import Run, Submission
+from flue.engine.messages import APPROVAL, EVENT
 from flue.events import iso_time
 from flue.messages import Json
 
@@ -66,9 +67,9 @@ def waiting_for(submission: Submission) -> Json:
     """Return what a parked submission waits for: tool calls to be approved, a larger budget, an event, a time."""
     waits: Json = {"reason": submission.park_reason}
     if submission.park_reason == "approval":
-        waits["toolCallIds"] = [name.removeprefix("approve:") for name in submission.waiting_for]
+        waits["toolCallIds"] = [name.removeprefix(APPROVAL) for name in submission.waiting_for]
     elif submission.park_reason == "event":
-        waits["events"] = list(submission.waiting_for)
+        waits["events"] = [name.removeprefix(EVENT) for name in submission.waiting_for]
     if submission.wake_at is not None:
         waits["until"] = iso_time(submission.wake_at)
     return waits

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flue.messages import Json
-from flue.server.call import MAX_ID_LENGTH
+from flue.server.call import MAX_ID_BYTES
 
 TEXT: Json = {"type": "string"}
 TIME: Json = {"type": "string", "format": "date-time"}
@@ -12,7 +12,7 @@ ANYTHING: Json = {}
 NAME: Json = {
     "type": "string",
     "minLength": 1,
-    "maxLength": MAX_ID_LENGTH,
+    "maxLength": MAX_ID_BYTES,
     "pattern": r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$",
 }
 

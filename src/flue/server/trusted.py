@@ -10,7 +10,6 @@ from typing import Any
 
 from starlette.responses import Response
 
-from flue.definitions.budget import as_budget
 from flue.errors import DefinitionError
 from flue.server.agents import read_session
 from flue.server.call import Call, check_id, json_response
@@ -40,13 +39,12 @@ async def raise_budget(call: Call, name: str, id: str) -> Response:
     _check(call, name, id)
     body = await _object(call)
     session = read_session(body)
+    limits = {key: value for key, value in body.items() if key != "session"}
+    service = await call.service()
     try:
-        budget = as_budget({key: value for key, value in body.items() if key != "session"})
+        await service.raise_budget(name, id, limits, session=session)
     except DefinitionError as error:
         raise invalid_request(str(error)) from None
-    assert budget is not None
-    service = await call.service()
-    await service.raise_budget(name, id, budget, session=session)
     return json_response({"status": "accepted"}, 202)
 
 

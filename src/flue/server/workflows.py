@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from starlette.responses import Response
 
 from flue.durable.records import Outcome
+from flue.engine.service import Ticket
 from flue.project.modules import WorkflowModule
 from flue.server.call import Call, frames_of, json_response, spliced
 from flue.server.json_text import text_of
 from flue.server.problems import Problem, internal_error, validation_failed, workflow_not_found, workflow_not_http
-from flue.server.work import Ticket
 
+Mode = Literal["accepted", "result", "stream"]
 RUN_ID = "X-Flue-Run-Id"
 
 
 async def start(call: Call, name: str) -> Response:
     """Start a run of a workflow. The run is recorded before it begins, and goes on when the client leaves."""
-    wait = waits_for_result(call)
+    mode = mode_of(call)
     module = exposed_workflow(call, name)
 
     async def work() -> Response:
         payload = await call.body.json()
         service = await call.service()
-        ticket = await service.start_workflow(name, payload, key=call.idempotency_key, request=request_facts(call))
-        return await answer(call, ticket, wait=wait)
+        ticket = await service.start_workflow(name, payload, key=call.idempotency_key, request=call.replay())
+        return await answer(call, ticket, mode)
 
     # A request that fails before there is a run is answered with an id all the same, as clients expect it.
     spare = f"workflow:{name}:{call.application.ids.ulid()}"
@@ -41,17 +44,17 @@ def exposed_workflow(call: Call, name: str) -> WorkflowModule:
     return module
 
 
-async def answer(call: Call, ticket: Ticket, *, wait: bool) -> Response:
+async def answer(call: Call, ticket: Ticket, mode: Mode) -> Response:
     """Return what the client asked to see of a run: its result, its events, or that it was accepted."""
     headers = {RUN_ID: ticket.id}
-    if wait:
+    if mode == "result":
         try:
             result = result_of(await ticket.outcome())
         except Problem as problem:
             problem.headers.update(headers)
             return call.failed(problem)
         return spliced(f'{{"result":{result},"_meta":{{"runId":{text_of(ticket.id)}}}}}', 200, headers)
-    if call.wants_stream:
+    if mode == "stream":
         response = call.stream(frames_of(ticket.events()), call.run_failure)
         response.headers.update(headers)
         return response
@@ -67,14 +70,11 @@ def result_of(outcome: Outcome) -> str:
     return outcome.result or "null"
 
 
-def request_facts(call: Call) -> dict[str, str]:
-    """Return what a workflow is told of the request that started it: what survives a restart, and no secrets."""
-    return {"method": call.request.method, "path": call.request.url.path}
-
-
-def waits_for_result(call: Call) -> bool:
-    """Say whether the client waits for the result. Raises `Problem` (400) for another `wait`."""
+def mode_of(call: Call) -> Mode:
+    """Return what the client waits for. Raises `Problem` (400) for another `wait` than "result"."""
     wait = call.request.query_params.get("wait")
-    if wait not in (None, "result"):
+    if wait not in {None, "result"}:
         raise validation_failed("query", [("wait", 'Expected "result".')])
-    return wait == "result"
+    if wait is not None:
+        return "result"
+    return "stream" if call.wants_stream else "accepted"
