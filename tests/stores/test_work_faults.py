@@ -16,6 +16,7 @@ from flue.errors import DurabilityError
 from flue.stores import SqliteStore
 from flue.stores.group_commit import Connection
 from flue.stores.sqlite_file import connect, open_writer
+from flue.testing.work_contract import admission, code_of
 from tests.stores.disk import Disk, Kind, Operation, connect_plainly
 from tests.stores.dump import Dump, dump
 from tests.stores.everything import everything
@@ -177,3 +178,32 @@ async def test_a_fault_at_any_operation_of_the_disk_writes_nothing_and_is_got_ov
 
     failed = await strike_everywhere(tmp_path, fault, code, Disk(before).connect, connect_plainly)
     assert failed > 300
+
+
+async def test_a_commit_whose_sync_failed_may_be_there_after_a_crash_and_its_repetition_counts_once(
+    tmp_path: Path,
+) -> None:
+    broken = False
+
+    def before(operation: Operation) -> None:
+        if broken and operation.kind == "sync":
+            raise apsw.exception_for(apsw.SQLITE_IOERR_FSYNC)
+
+    store = SqliteStore(tmp_path / "flue.db", connect=Disk(before).connect)
+    await store.admit(admission("s1", "first"), now=0)
+    assert len(await store.list_lane("first")) == 1
+    broken = True
+    assert await code_of(store.admit(admission("s2", key="k"), now=0)) == "store_io"
+    broken = False
+    assert await store.list_lane("lane") == []
+    crashed = tmp_path / "crashed"
+    crashed.mkdir()
+    for name in ("flue.db", "flue.db-wal"):
+        (crashed / name).write_bytes((tmp_path / name).read_bytes())
+    await store.aclose()
+    again = SqliteStore(crashed / "flue.db", connect=connect_plainly)
+    assert [row.id for row in await again.list_lane("lane")] == ["s2"], "SQLite finds the whole commit in its log"
+    repeated = await again.admit(admission("s3", key="k", payload='{"text":"s2"}'), now=1)
+    assert (repeated.id, repeated.created) == ("s2", False)
+    assert len(await again.list_lane("lane")) == 1
+    await again.aclose()
