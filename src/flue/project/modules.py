@@ -10,11 +10,15 @@ from types import ModuleType
 from typing import Any, Literal
 
 from flue.definitions.agent import Agent
+from flue.definitions.durability import Durability, as_durability
 from flue.definitions.profile import AgentProfile
-from flue.errors import ConfigError
+from flue.errors import ConfigError, DefinitionError
 
 Run = Callable[[Any], Any]
 Middleware = Callable[..., Awaitable[Any]]
+OnInterrupt = Literal["restart", "fail"]
+AGENT_DURABILITY = Durability()
+WORKFLOW_DURABILITY = Durability(timeout=None)
 Exposure = Literal[True] | Middleware | None
 """How a module is reached from outside: True (openly), through the user's middleware, or None (not at all)."""
 
@@ -29,6 +33,8 @@ class WorkflowModule:
     run: Run
     route: Exposure = None
     websocket: Exposure = None
+    on_interrupt: OnInterrupt = "restart"
+    durability: Durability = WORKFLOW_DURABILITY
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,6 +49,7 @@ class AgentModule:
     webhook: bool = False
     route: Exposure = None
     websocket: Exposure = None
+    durability: Durability = AGENT_DURABILITY
 
 
 def read_workflow(name: str, path: Path, shown: str, module: ModuleType) -> WorkflowModule:
@@ -54,7 +61,16 @@ def read_workflow(name: str, path: Path, shown: str, module: ModuleType) -> Work
             hint = "It defines an agent: move it to agents/, or add `async def run(ctx): …` that uses the agent."
         raise _invalid(shown, "a workflow must define `run`", hint)
     _check_run(run, shown)
-    return WorkflowModule(name, path, module, run, _exposure(module, "route", shown), _websocket(module, shown))
+    return WorkflowModule(
+        name,
+        path,
+        module,
+        run,
+        _exposure(module, "route", shown),
+        _websocket(module, shown),
+        _on_interrupt(module, shown),
+        _durability(module, shown, WORKFLOW_DURABILITY),
+    )
 
 
 def read_agent(name: str, path: Path, shown: str, module: ModuleType) -> AgentModule:
@@ -70,11 +86,22 @@ def read_agent(name: str, path: Path, shown: str, module: ModuleType) -> AgentMo
                 "`agent` and `triggers` do not go together",
                 "Export `agent` alone, or `async def run(ctx)` with `triggers`.",
             )
-        return AgentModule(name, path, module, agent=agent, route=route, websocket=websocket)
+        return AgentModule(
+            name, path, module, agent=agent, route=route, websocket=websocket, durability=agent.durability
+        )
     if run is None:
         raise _invalid(shown, "an agent's module must define `agent`", _missing_agent_hint(module))
     _check_run(run, shown)
-    return AgentModule(name, path, module, run=run, webhook=_webhook(triggers, shown), route=route, websocket=websocket)
+    return AgentModule(
+        name,
+        path,
+        module,
+        run=run,
+        webhook=_webhook(triggers, shown),
+        route=route,
+        websocket=websocket,
+        durability=_durability(module, shown, AGENT_DURABILITY),
+    )
 
 
 def check_distinct(agents: Mapping[str, AgentModule], shown: Callable[[Path], str]) -> None:
@@ -144,6 +171,23 @@ def _exposure(module: ModuleType, name: str, shown: str) -> Exposure:
 def _is_async(value: object) -> bool:
     call = value if inspect.isroutine(value) else getattr(value, "__call__", None)  # noqa: B004 - the bound method
     return inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(call)
+
+
+def _on_interrupt(module: ModuleType, shown: str) -> OnInterrupt:
+    value = getattr(module, "on_interrupt", "restart")
+    if value in ("restart", "fail"):
+        return value  # type: ignore[no-any-return]
+    problem = f'`on_interrupt` must be "restart" or "fail", got {value!r}'
+    raise _invalid(shown, problem, "Leave it out to have an interrupted run restarted.")
+
+
+def _durability(module: ModuleType, shown: str, default: Durability) -> Durability:
+    try:
+        return as_durability(getattr(module, "durability", None), default)
+    except DefinitionError as error:
+        raise _invalid(
+            shown, error.message.removesuffix("."), 'Write `durability = {"max_attempts": 10, "timeout": "1h"}`.'
+        ) from error
 
 
 def _webhook(triggers: object, shown: str) -> bool:
