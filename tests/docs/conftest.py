@@ -56,7 +56,7 @@ def open_page(
     provider: ServerThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[Path], Page]]:
     """Return a function that makes a page ready to run."""
-    for name in ("providers", "overrides", "observers"):
+    for name in ("providers", "overrides", "observers", "schedules"):
         monkeypatch.setattr(PROCESS, name, getattr(PROCESS, name).copy())
     for name in PROVIDERS:
         provider.server.register(name)
