@@ -2,7 +2,7 @@
 
 Rooms, innermost first; a room imports only rooms above it:
 
-    errors, messages, ports, events, registrations    shared data and protocols, no I/O
+    errors, messages, ports, events, registrations, sse  shared data and protocols, no I/O
     definitions                                       agent, profile, tool, skill: frozen data
     harness                                           context, harness, session, turn loop, results, built-in tools
     durable                                           submissions, journal, runs, events: what survives a crash
@@ -11,6 +11,7 @@ Rooms, innermost first; a room imports only rooms above it:
     host                                              the default ports put together; `open_context`
     observability, sync                               log lines and OpenTelemetry; the blocking face
     project                                           configuration, layout, loader
+    sdk                                               the client of a deployed app
     testing, cli
 
 Names are loaded when first used (PEP 562), so that `import flue` stays cheap.

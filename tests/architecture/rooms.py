@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "flue"
-CORE = ("errors", "messages", "ports", "events", "registrations", "definitions", "harness", "durable", "engine")
+CORE = ("errors", "messages", "ports", "events", "registrations", "sse", "definitions", "harness", "durable", "engine")
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flue.errors import ProviderError
-from flue.models.sse import EventParser
+from flue.sse import EventParser, EventTooLongError
 from tests.models.replay_transport import cut
 
 Events = list[tuple[bytes, bytes]]
@@ -13,7 +12,8 @@ Events = list[tuple[bytes, bytes]]
 
 def parse(*chunks: bytes) -> Events:
     parser = EventParser()
-    return [event for chunk in chunks for event in parser.feed(chunk)] + parser.close()
+    events = [event for chunk in chunks for event in parser.feed(chunk)] + parser.close()
+    return [(name, data) for name, data, _ in events]
 
 
 def test_an_event_is_its_name_and_data() -> None:
@@ -36,6 +36,12 @@ def test_comments_ids_and_unknown_fields_say_nothing() -> None:
     assert parse(b": keep-alive\nid: 7\nretry: 10\ndataset: no\n\ndata: 1\n\n") == [(b"", b"1")]
 
 
+def test_an_id_stays_until_the_next_one() -> None:
+    stream = b"data: 0\n\nid: 7\ndata: 1\n\ndata: 2\n\nid:8\n\ndata: 3\n\nid: 9\0\ndata: 4\n\nid\ndata: 5\n\n"
+    ids = [(data, id) for _, data, id in EventParser().feed(stream)]
+    assert ids == [(b"0", b""), (b"1", b"7"), (b"2", b"7"), (b"3", b"8"), (b"4", b"8"), (b"5", b"")]
+
+
 def test_a_byte_order_mark_is_skipped_even_when_it_arrives_in_pieces() -> None:
     assert parse(b"\xef", b"\xbb", b"\xbfdata: 1\n\n") == [(b"", b"1")]
 
@@ -51,7 +57,7 @@ def test_every_line_ending_of_the_standard_is_read(end: bytes) -> None:
 
 def test_a_carriage_return_at_the_end_of_a_chunk_ends_the_line_at_once() -> None:
     parser = EventParser()
-    assert parser.feed(b"data: 1\r\r") == [(b"", b"1")]
+    assert parser.feed(b"data: 1\r\r") == [(b"", b"1", b"")]
 
 
 def test_a_newline_split_from_its_carriage_return_makes_no_second_line() -> None:
@@ -69,14 +75,14 @@ def test_the_last_event_counts_without_its_blank_line() -> None:
 
 def test_an_endless_line_is_refused_instead_of_filling_memory() -> None:
     parser = EventParser(limit=1000)
-    with pytest.raises(ProviderError, match="longer than 1000 bytes"):
+    with pytest.raises(EventTooLongError, match="longer than 1000 bytes"):
         for _ in range(20):
             parser.feed(b"x" * 100)
 
 
 def test_endless_data_lines_without_a_blank_line_are_refused() -> None:
     parser = EventParser(limit=1000)
-    with pytest.raises(ProviderError, match="longer than 1000 bytes"):
+    with pytest.raises(EventTooLongError, match="longer than 1000 bytes"):
         for _ in range(20):
             parser.feed(b"data: " + b"x" * 100 + b"\n")
 

@@ -14,13 +14,13 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, ClassVar
 
+from flue import sse
 from flue.errors import ProviderError
 from flue.messages import AssistantMessage, Json, ToolSpecs, Transcript
 from flue.models.answer import Answer
 from flue.models.compat import Compat
 from flue.models.encoding import Encoder, encoded_tools, history_for
 from flue.models.failures import broken_stream, error_text, event_failure, http_failure
-from flue.models.sse import EventParser
 from flue.ports import Delta, HttpResponse, HttpTransport, ModelInfo, ModelRequest
 
 READ_TIMEOUT = 600.0  # seconds of silence; a model may think this long without a sign
@@ -203,7 +203,7 @@ class _Stream:
     def __init__(self, model: WireModel, decoder: Decoder) -> None:
         self._model = model
         self._decoder = decoder
-        self._parser = EventParser()
+        self._parser = sse.EventParser()
         self._failure: ProviderError | None = None
         self.over = False
 
@@ -218,6 +218,9 @@ class _Stream:
         except ProviderError as error:
             self._failure = self._model.redacted(error)
             self.over = True
+        except sse.EventTooLongError as error:
+            self._failure = ProviderError(str(error), code="provider_stream")
+            self.over = True
 
     def check(self) -> None:
         """Raise what went wrong, or that the stream ended too early."""
@@ -226,10 +229,10 @@ class _Stream:
         if not self._decoder.is_complete():
             raise broken_stream(self._model.info.provider, "ended its stream before the answer was complete.")
 
-    def _decode(self, events: list[tuple[bytes, bytes]]) -> None:
+    def _decode(self, events: list[sse.Event]) -> None:
         decoder = self._decoder
         try:
-            for name, data in events:
+            for name, data, _ in events:
                 if data == b"[DONE]":
                     self.over = decoder.ended = True
                     return

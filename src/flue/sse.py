@@ -1,36 +1,43 @@
 """Server-sent events: bytes in, events out, at any chunking.
 
-Follows the event-stream grammar of the HTML standard (section 9.2.6), except that an event at the end of the stream
-counts without its closing blank line: several providers leave it out.
+Follows the event-stream grammar of the HTML standard (section 9.2.6). An event at the end of the stream counts without
+its closing blank line if the reader calls `close()`: several model providers leave it out.
 """
 
 from __future__ import annotations
-
-from flue.errors import ProviderError
 
 BOM = b"\xef\xbb\xbf"
 # Longer than any event a provider sends (inline images included), short enough that a broken host cannot fill memory.
 EVENT_LIMIT = 64 * 1024 * 1024
 
 
-class EventParser:
-    """Splits a byte stream into `(event name, data)` pairs; the name is empty unless the stream gave one.
+Event = tuple[bytes, bytes, bytes]
 
-    `limit` is the largest event in bytes; a longer one raises `ProviderError`.
+
+class EventTooLongError(ValueError):
+    """The stream holds an event over the limit."""
+
+
+class EventParser:
+    """Splits a byte stream into `(name, data, last id)`; the name is empty unless the event has one.
+
+    The last id is that of the newest event that had one, empty before. `limit` is the largest event in bytes; a longer
+    one raises `EventTooLongError`.
     """
 
-    __slots__ = ("_data", "_limit", "_name", "_pieces", "_size", "_skip_newline", "_started")
+    __slots__ = ("_data", "_id", "_limit", "_name", "_pieces", "_size", "_skip_newline", "_started")
 
     def __init__(self, limit: int = EVENT_LIMIT) -> None:
         self._limit = limit
         self._pieces: list[bytes] = []  # the unfinished line, as it arrived: joined once, so long lines stay linear
         self._data: list[bytes] = []
         self._name = b""
+        self._id = b""
         self._size = 0
         self._skip_newline = False
         self._started = False
 
-    def feed(self, chunk: bytes) -> list[tuple[bytes, bytes]]:
+    def feed(self, chunk: bytes) -> list[Event]:
         """Take the next bytes and return the events they complete."""
         if self._skip_newline and chunk:
             self._skip_newline = False
@@ -54,7 +61,7 @@ class EventParser:
             self._keep(rest)
         return events
 
-    def close(self) -> list[tuple[bytes, bytes]]:
+    def close(self) -> list[Event]:
         """Return the event that the end of the stream completes, if there is one."""
         line = b"".join(self._pieces)
         self._pieces.clear()
@@ -63,28 +70,33 @@ class EventParser:
     def _keep(self, piece: bytes) -> None:
         self._size += len(piece)
         if self._size > self._limit:
-            raise ProviderError(f"The stream holds an event longer than {self._limit} bytes.", code="provider_stream")
+            raise EventTooLongError(f"The stream holds an event longer than {self._limit} bytes.")
         if piece:
             self._pieces.append(piece)
 
-    def _read(self, lines: list[bytes]) -> list[tuple[bytes, bytes]]:
+    def _read(self, lines: list[bytes]) -> list[Event]:
         if not self._started and lines:
             self._started = True
             lines[0] = lines[0].removeprefix(BOM)
-        events: list[tuple[bytes, bytes]] = []
+        events: list[Event] = []
         data = self._data
         for line in lines:
             if not line:
                 if data:
-                    events.append((self._name, data[0] if len(data) == 1 else b"\n".join(data)))
+                    events.append((self._name, data[0] if len(data) == 1 else b"\n".join(data), self._id))
                     data.clear()
                 self._name = b""
             elif line.startswith(b"data:"):
                 data.append(line[6:] if line[5:6] == b" " else line[5:])
             elif line.startswith(b"event:"):
                 self._name = line[7:] if line[6:7] == b" " else line[6:]
+            elif line.startswith(b"id:"):
+                if b"\0" not in line:
+                    self._id = line[4:] if line[3:4] == b" " else line[3:]
             elif line == b"data":
                 data.append(b"")
             elif line == b"event":
                 self._name = b""
+            elif line == b"id":
+                self._id = b""
         return events
