@@ -11,6 +11,7 @@ Rooms, innermost first; a room imports only rooms above it:
     host                                              the default ports put together; `open_context`
     observability, sync                               log lines and OpenTelemetry; the blocking face
     project                                           configuration, layout, loader
+    server                                            ASGI: agents, workflows and runs over HTTP and WebSockets
     sdk                                               the client of a deployed app
     testing, cli
 
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from flue.mcp.server import McpServer
     from flue.messages import Cost, ImageContent, TextContent, Usage
     from flue.models import configure_provider, register_provider
+    from flue.server.app import admin, asgi, lifespan
     from flue.skills import skill, skill_from_package
     from flue.sync.context import SyncContext, open_context_sync
     from flue.sync.harness import SyncHarness
@@ -105,6 +107,7 @@ _EXPORTS = {
     "mcp.server": ("McpServer",),
     "messages": ("Cost", "ImageContent", "TextContent", "Usage"),
     "models": ("configure_provider", "register_provider"),
+    "server.app": ("admin", "asgi", "lifespan"),
     "sync.context": ("SyncContext", "open_context_sync"),
     "sync.harness": ("SyncHarness",),
     "sync.session": ("SyncSession",),
@@ -158,12 +161,15 @@ __all__ = [
     "Usage",
     "UsageError",
     "__version__",
+    "admin",
+    "asgi",
     "configure_provider",
     "connect_mcp_server",
     "create_agent",
     "create_sandbox_session_env",
     "define_agent_profile",
     "define_skill",
+    "lifespan",
     "observe",
     "open_context",
     "open_context_sync",

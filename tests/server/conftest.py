@@ -37,7 +37,7 @@ class Site:
         )
 
     def app(self, **options: Any) -> FlueApp:
-        return FlueApp(lambda: self.application, PUBLIC, SOCKETS, **options)
+        return FlueApp(self.application, PUBLIC, SOCKETS, **options)
 
     @property
     def client(self) -> Client:
@@ -45,7 +45,7 @@ class Site:
 
     @property
     def admin(self) -> Client:
-        return Client(FlueApp(lambda: self.application, ADMIN, NO_SOCKETS))
+        return Client(FlueApp(self.application, ADMIN, NO_SOCKETS))
 
 
 def module(**names: Any) -> Any:

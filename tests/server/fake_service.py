@@ -67,7 +67,7 @@ class FakeTicket:
     async def events(self, after: int = -1) -> AsyncGenerator[LoggedEvent, None]:
         while True:
             async with self.changed:
-                await self.changed.wait_for(lambda: len(self.logged) > after + 1 or self.ended is not None)
+                await self.changed.wait_for(lambda: len(self.logged) > after + 1 or self.ended is not None)  # noqa: B023
             if len(self.logged) <= after + 1:
                 return
             after += 1
@@ -114,8 +114,10 @@ class FakeService:
         @asynccontextmanager
         async def opened() -> AsyncIterator[FakeService]:
             self.asked.append(("start",))
-            yield self
-            self.asked.append(("drain",))
+            try:
+                yield self
+            finally:
+                self.asked.append(("drain",))
 
         return opened()
 
@@ -177,7 +179,7 @@ class FakeService:
         async def work() -> None:
             try:
                 result = await self.doing(ticket, given)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - how the work ended
                 await ticket.end(Outcome("failed", error=json.dumps({"name": "Error", "message": str(error)})))
             else:
                 await ticket.end(Outcome("completed", result=json.dumps(result)))

@@ -189,7 +189,7 @@ def asgi(
     else:
         folder = None if root is None else Path(root).resolve()
         served = of_objects(agents or {}, workflows or {}, current_registrations(), folder)
-        source = Application(lambda: served, store=store)
+        source = Application(lambda: served, store=store, registrations=served.registrations)
     return FlueApp(source, PUBLIC, SOCKETS, body_limit=body_limit, runs=runs)
 
 

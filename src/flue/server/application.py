@@ -43,6 +43,7 @@ class Application:
     `load` gives what is served; it is called once, when first needed. `opening` starts an engine. `env` is where
     settings and keys are looked up. `store` is where work and conversations are kept: a path, an address, or a store;
     by default `FLUE_DATABASE_URL` says it, else it is `.flue-data/flue.db` in the project's root, else memory.
+    `registrations` are those of what will be loaded, as far as they are known.
     """
 
     def __init__(
@@ -52,10 +53,12 @@ class Application:
         opening: Opening | None = None,
         env: Mapping[str, str] | None = None,
         store: DurableStore | str | PathLike[str] | None = None,
+        registrations: Registrations = PROCESS,
         clock: Clock | None = None,
         ids: Ids | None = None,
     ) -> None:
         self._load = load
+        self._registrations = registrations
         self._opening = opening or open_engine
         self._served: Served | None = None
         self._catalog: Catalog | None = None
@@ -82,15 +85,15 @@ class Application:
 
     @property
     def catalog(self) -> Catalog:
-        """Return what is served as the engine takes it. Raises as `served`, and `DefinitionError`."""
+        """Return what is served as the engine takes it. Raises as `served`."""
         if self._catalog is None:
             self._catalog = self.served.catalog()
         return self._catalog
 
     @property
     def registrations(self) -> Registrations:
-        """Return the registrations by which the project's own code finds it."""
-        return self.served.registrations
+        """Return the registrations by which the project's own code finds it; loads nothing."""
+        return self._registrations if self._served is None else self._served.registrations
 
     @property
     def local(self) -> bool:
@@ -200,7 +203,9 @@ def application_of(
     with _registry_lock:
         application = _of_projects.get(project.registrations)
         if application is None:
-            application = Application(lambda: of_project(project), opening=opening, env=env)
+            application = Application(
+                lambda: of_project(project), opening=opening, env=env, registrations=project.registrations
+            )
             _of_projects[project.registrations] = application
     return application
 

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any
 
 from flue.definitions.agent import Agent
-from flue.definitions.durability import Durability, as_durability
 from flue.definitions.role import Role
-from flue.engine.catalog import AgentEntry, Catalog, OnInterrupt, WorkflowEntry
-from flue.errors import DefinitionError, UsageError
+from flue.engine.catalog import AgentEntry, Catalog, WorkflowEntry
+from flue.errors import UsageError
 from flue.project.loader import Project
 from flue.project.modules import AgentModule, WorkflowModule, read_agent, read_workflow
 from flue.registrations import Registrations
@@ -32,25 +31,12 @@ class Served:
     root: Path | None = None
 
     def catalog(self) -> Catalog:
-        """Return it as the engine takes it. Raises `DefinitionError` for wrong settings of a module."""
-        return Catalog.of(map(_agent_entry, self.agents.values()), map(_workflow_entry, self.workflows.values()))
-
-
-def _agent_entry(module: AgentModule) -> AgentEntry:
-    if module.agent is not None:
-        return AgentEntry(module.name, module.agent, durability=module.agent.durability)
-    bounds = as_durability(getattr(module.module, "durability", None))
-    return AgentEntry(module.name, run=module.run, durability=bounds)
-
-
-def _workflow_entry(module: WorkflowModule) -> WorkflowEntry:
-    bounds = as_durability(getattr(module.module, "durability", None), Durability(timeout=None))
-    on_interrupt: Any = getattr(module.module, "on_interrupt", "restart")
-    if on_interrupt not in get_args(OnInterrupt):
-        raise DefinitionError(
-            f'Workflow "{module.name}": on_interrupt is {on_interrupt!r}.', hint='Write "restart" or "fail".'
+        """Return it as the engine takes it."""
+        agents, workflows = self.agents.values(), self.workflows.values()
+        return Catalog.of(
+            (AgentEntry(module.name, module.agent, module.run, module.durability) for module in agents),
+            (WorkflowEntry(module.name, module.run, module.on_interrupt, module.durability) for module in workflows),
         )
-    return WorkflowEntry(module.name, module.run, on_interrupt, bounds)
 
 
 def of_project(project: Project) -> Served:
