@@ -502,6 +502,45 @@ async def test_a_run_is_not_given_up_under_a_prompt_or_while_an_agent_is_made_re
     assert lineage.recorded["step:told"] == '["first", "second"]'
 
 
+async def test_a_run_is_not_given_up_in_the_moment_between_two_prompts_or_steps(lineage: Lineage) -> None:
+    async def slowly(_request: object) -> str:
+        await lineage.clock.sleep(2)
+        return "ok"
+
+    async def body(ctx: FlueContext) -> Any:
+        waiting = asyncio.ensure_future(ctx.wait_for_event("go", timeout=3600))
+        harness = await ctx.init(create_agent(model=ScriptedModel([slowly, slowly])))
+        session = await harness.session()
+        for _ in range(2):
+            await session.prompt("hi")
+            await ctx.clock.sleep(0.3)
+        for number in range(2):
+            await ctx.step(f"work-{number}", ctx.clock.sleep, 2)
+            await ctx.clock.sleep(0.3)
+        return await waiting
+
+    with pytest.raises(Parked):
+        await lineage.attempt(body)
+    assert lineage.recorded.keys() >= {"step:work-0", "step:work-1"}
+    assert lineage.clock.monotonic() == pytest.approx(4 * 2.3 + 0.2)
+
+
+async def test_a_run_is_not_given_up_while_what_it_waited_for_is_recorded(lineage: Lineage) -> None:
+    at_once = lineage.record
+
+    async def record(name: str, body: str, *, consumed: str | None = None) -> None:
+        await lineage.clock.sleep(1)
+        await at_once(name, body, consumed=consumed)
+
+    async def body(ctx: FlueContext) -> None:
+        await ctx.wait_for_event("go", timeout=1.2)
+
+    lineage.record = record  # type: ignore[method-assign]
+    with pytest.raises(OperationTimeoutError):
+        await lineage.attempt(body)
+    assert lineage.parks == []
+
+
 async def test_code_of_the_runs_own_beside_a_long_wait_is_cancelled(lineage: Lineage) -> None:
     async def body(ctx: FlueContext) -> Any:
         return await asyncio.gather(ctx.sleep(3600), ctx.clock.sleep(60))
