@@ -37,7 +37,7 @@ class Careful:
         self.agent: Agent = flue.create_agent(model=ScriptedModel(itertools.repeat(self.answer)), tools=[deploy, note])
 
     def answer(self, request: RecordedRequest) -> Any:
-        if request.messages[-1].role == "user":
+        if texts(request.messages[-1:]) == ["user: Ship it."]:
             return [call("note", {"text": "begun"}), call("deploy", {"place": "prod"}, id="d1")]
         return "Over: " + texts(request.messages[-1:])[0]
 
@@ -133,11 +133,34 @@ async def test_files_in_the_sandbox_are_there_after_an_approval_in_the_same_proc
     assert "toolResult: Hello." in texts(await conversation(store, "chat", "ann"))
 
 
+async def test_a_decision_counts_for_one_call_also_where_the_model_uses_its_id_again() -> None:
+    ran: list[int] = []
+
+    @flue.tool(approval=True)
+    async def deploy(n: int) -> str:
+        """Deploy."""
+        ran.append(n)
+        return "Deployed."
+
+    steps = [call("deploy", {"n": 1}, id="c"), call("deploy", {"n": 2}, id="c"), "Done."]
+    agent = flue.create_agent(model=ScriptedModel(steps), tools=[deploy])
+    async with serving(catalog({"chat": agent}), MemoryStore()) as service:
+        ticket = await service.prompt("chat", "ann", "Go.")
+        await parked(ticket)
+        await service.decide("chat", "ann", "c", approved=True)
+        await service.decide("chat", "ann", "c", approved=True)
+        await service.engine.outcome(ticket.id, until=lambda found: found.state == "parked" and ran == [1])
+        assert ran == [1]
+        await service.decide("chat", "ann", "c", approved=False)
+        assert (await ticket.outcome()).kind == "completed"
+    assert ran == [1]
+
+
 async def test_a_prompt_that_waits_for_approval_can_be_aborted() -> None:
     careful = Careful()
     async with serving(catalog({"chat": careful.agent}), MemoryStore()) as service:
         ticket = await service.prompt("chat", "ann", "Ship it.")
-        next = await service.prompt("chat", "ann", "And then?")
+        next = await service.prompt("chat", "ann", "Ship it.")
         await parked(ticket)
         await service.abort(ticket.id, "Changed my mind.")
         assert (await ticket.outcome()).kind == "aborted"

@@ -77,16 +77,17 @@ class _Block:
         else:
             self.more += piece.more
 
-    def text(self) -> str:
+    def parts(self) -> tuple[str, ...]:
+        """Return its JSON in parts, so that a long text is copied once."""
         if self.kind == "toolcall":
             call = self._call()
             try:
-                return encode(call)
+                return (encode(call),)
             except NOT_JSON:
-                return encode({**call, "arguments": {}})
+                return (encode({**call, "arguments": {}}),)
         if self.known is not None:
-            return encode(self.known)
-        return f'{{"type":"{self.kind}","{_TEXT_KEYS[self.kind]}":"{self.escaped}"}}'
+            return (encode(self.known),)
+        return (f'{{"type":"{self.kind}","{_TEXT_KEYS[self.kind]}":"', self.escaped, '"}')
 
     def _call(self) -> Json:
         call: Json = self.known or {"type": "toolCall", "id": "", "name": "", "arguments": {}}
@@ -139,31 +140,32 @@ class AnswerText:
 
     def message(self) -> str:
         """Return the message's JSON, or its marker's where it is too long."""
-        texts, more, last = [], 0, len(self._blocks) - 1
+        parts, more, last = [self._head], 0, len(self._blocks) - 1
         for place, (index, block) in enumerate(self._blocks.items()):
-            text = self._finished.get(index)
-            if text is None:
-                text = block.text()
+            if place:
+                parts.append(",")
+            if index in self._finished:
+                parts.append(self._finished[index])
+            else:
+                own = block.parts()
+                parts += own
                 if place != last:
-                    self._finished[index] = text
-            texts.append(text)
+                    self._finished[index] = "".join(own)
             more += block.more
-        text = self._head + ",".join(texts) + self._tail
+        text = "".join((*parts, self._tail))
         return text if len(text) + more <= self._limit else truncated(text, more)
 
-    def update(self, piece: Piece) -> str:
+    def update(self, piece: Piece) -> tuple[str, ...]:
         """Return the own fields of the `message_update` for the piece added last."""
         message = self.message()
-        return (
-            f'"message":{message},"assistantMessageEvent":{{"type":"{piece.type}","contentIndex":{piece.block},'
-            f'"partial":{message}{self._detail(piece)}}},'
-        )
+        event = f',"assistantMessageEvent":{{"type":"{piece.type}","contentIndex":{piece.block},"partial":'
+        return ('"message":', message, event, message, self._detail(piece), "},")
 
     def texts(self) -> list[str] | None:
         """Return the text blocks; None where there is a tool call."""
         if any(block.kind == "toolcall" for block in self._blocks.values()):
             return None
-        blocks = (json.loads(block.text()) for block in self._blocks.values())
+        blocks = (json.loads("".join(block.parts())) for block in self._blocks.values())
         return [block["text"] for block in blocks if block["type"] == "text"]
 
     def _detail(self, piece: Piece) -> str:

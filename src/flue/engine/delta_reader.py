@@ -84,7 +84,9 @@ class DeltaReader:
         answer = self._answers.get(first)
         return None if answer is None else answer.texts()
 
-    def events(self, row: DeltaRow, *, after: int, types: frozenset[str] | None = None) -> Iterator[LoggedEvent]:
+    def events(
+        self, row: DeltaRow, *, after: int, types: frozenset[str] | None = None, offset: int = 0
+    ) -> Iterator[LoggedEvent]:
         """Yield the row's events after an index.
 
         What needs the answer so far is left out when the beginning of the answer is gone.
@@ -98,11 +100,11 @@ class DeltaReader:
                 if answer is None:
                     continue
                 answer.add(value, entry.content)
-                own = answer.update(value) if wanted else ""
+                own = answer.update(value) if wanted else ()
             else:
-                own = own_text(name, value, row.limit) if wanted else ""
+                own = own_text(name, value, row.limit) if wanted else ()
             if wanted:
-                yield LoggedEvent(index, type, event_text(type, entry.scope, own, index, at))
+                yield LoggedEvent(index, type, event_text(type, entry.scope, own, index, at), offset)
 
     def _begin(self, row: DeltaRow) -> None:
         for entry in row.table:

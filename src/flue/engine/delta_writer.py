@@ -70,7 +70,7 @@ class Answer:
                 answer.content = data["content"]
         return answer
 
-    def show(self, delta: Delta, before: int, limit: int) -> str:
+    def show(self, delta: Delta, before: int, limit: int) -> tuple[str, ...]:
         """Return the own fields of the `message_update` for a delta that `before` others precede."""
         text = self.shown
         if text is None or text.count != before:
@@ -91,12 +91,12 @@ def cut(text: str, limit: int) -> str | list[Any]:
     return text if len(text) <= limit else [text[:limit], len(text) - limit]
 
 
-def own_text(name: str, value: str | list[Any], limit: int) -> str:
+def own_text(name: str, value: str | list[Any], limit: int) -> tuple[str, ...]:
     """Return the one field of an event other than `message_update`, from what `cut` gave."""
     if not name:
-        return ""
+        return ()
     text = field_text(value, limit) if isinstance(value, str) else truncated(encode(value[0]), value[1])
-    return f'"{name}":{text},'
+    return (f'"{name}":{text},',)
 
 
 class DeltaWriter:

@@ -19,7 +19,7 @@ from flue.engine.logged import LoggedEvent
 from flue.engine.record_writer import Line, note
 from flue.engine.row_writer import RowWriter
 from flue.errors import DurabilityError
-from flue.events import Event, MessageEnd, MessageUpdate
+from flue.events import Event, MessageEnd, MessageUpdate, Scope
 from flue.ports import Clock
 
 __all__ = ["LogSettings", "LogWriter"]
@@ -47,13 +47,8 @@ class _Batch:
     done: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """An event that followers here are still to see; of a delta, how many there were of its answer."""
-
-    event: Event
-    answer: Answer | None
-    count: int
+# An event that followers here are still to see; of a delta also its answer, and how many deltas of that precede it.
+_Held = tuple[Event, Answer | None, int]
 
 
 class LogWriter:
@@ -112,6 +107,8 @@ class LogWriter:
         self._answers: dict[int, tuple[object, Answer]] = {}
         self._held: deque[_Held] = deque()
         self._lines: dict[int, Line] = {}
+        self._scope: Scope | None = None
+        self._scope_text = ""
         self._unheld = first - 1
         """The last event that is no delta and that came while nobody followed."""
         outbox.rows = self
@@ -248,7 +245,9 @@ class LogWriter:
             self._fail(error)
         finally:
             self._reserving = None
-        if self._urgent and not self._closed:
+        if self._pending and not self._closed:
+            # The next write confirms the block: until then its deltas are not shown before they are on disk.
+            self._urgent = True
             self._arm()
 
     # --------------------------------------------------------------------------------------- followers
@@ -274,17 +273,20 @@ class LogWriter:
             self._owner = None
 
     def _hold(self, event: Event) -> None:
+        """Show an event, or keep it until it may be shown."""
         answer = self._answer if type(event) is MessageUpdate else None
-        self._held.append(_Held(event, answer, len(answer.deltas) if answer is not None else 0))
-        if len(self._held) == 1:
-            self._show()
+        held = (event, answer, len(answer.deltas) - 1 if answer is not None else 0)
+        if not self._held and self._may_show(event):
+            self._publish(held)
+        else:
+            self._held.append(held)
 
     def _show(self) -> None:
-        """Show what may be shown."""
+        """Show what was held and now may be shown."""
         if not self._channel.subscribers and self._held:
-            self._unheld = self._held[-1].event.index
+            self._unheld = self._held[-1][0].index
             self._held.clear()
-        while self._held and self._may_show(self._held[0].event):
+        while self._held and self._may_show(self._held[0][0]):
             self._publish(self._held.popleft())
         for index in [index for index in self._lines if index <= self._durable]:
             del self._lines[index]
@@ -295,7 +297,7 @@ class LogWriter:
         return event.index <= self._durable
 
     def _publish(self, held: _Held) -> None:
-        event = held.event
+        event = held[0]
         index = self._place(event.index)
         if type(event) in DELTAS:
             text = self._delta_text(held, index)
@@ -306,14 +308,17 @@ class LogWriter:
         self._channel.publish(LoggedEvent(index, event.type, text))
 
     def _delta_text(self, held: _Held, index: int) -> str:
-        event, limit = held.event, self._settings.field_limit
+        event, answer, before = held
+        limit = self._settings.field_limit
+        if event.scope is not self._scope:
+            self._scope, self._scope_text = event.scope, scope_text(event.scope)
         try:
             if isinstance(event, MessageUpdate):
-                assert held.answer is not None
-                own = held.answer.show(event.delta, held.count - 1, limit)
+                assert answer is not None
+                own = answer.show(event.delta, before, limit)
             else:
                 name = ALONE[type(event)][1]
-                own = own_text(name, cut(getattr(event, name), limit), limit) if name else ""
-            return event_text(event.type, scope_text(event.scope), own, index, event.at_ms)
+                own = own_text(name, cut(getattr(event, name), limit), limit) if name else ()
+            return event_text(event.type, self._scope_text, own, index, event.at_ms)
         except Exception as error:  # noqa: BLE001 - a follower gets what the log will hold
             return note(event, index, error).shown()

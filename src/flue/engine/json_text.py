@@ -91,6 +91,7 @@ def scope_text(scope: Scope) -> str:
     return f"{text}," if text else ""
 
 
-def event_text(type: str, scope: str, own: str, index: int, at_ms: int) -> str:
-    """Return an event's JSON from the texts of its fields."""
-    return f'{{"type":"{type}",{scope}{own}"eventIndex":{index},"timestamp":"{time_text(at_ms)}"}}'
+def event_text(type: str, scope: str, own: Sequence[str], index: int, at_ms: int) -> str:
+    """Return an event's JSON from the texts of its fields; `own`, put together, are its own, a comma after each."""
+    begin = f'{{"type":"{type}",{scope}'
+    return "".join((begin, *own, f'"eventIndex":{index},"timestamp":"{time_text(at_ms)}"}}'))

@@ -13,10 +13,9 @@ BUDGET = "budget"
 EVENT = "event:"
 
 
-def approval_message(tool_call_id: str, *, approved: bool, reason: str | None) -> Message:
-    """Return a decision on a tool call; there is one for each call."""
-    name = APPROVAL + tool_call_id
-    return Message(name, name, json.dumps({"approved": approved, "reason": reason}))
+def approval_message(id: str, tool_call_id: str, *, approved: bool, reason: str | None) -> Message:
+    """Return a decision on a tool call."""
+    return Message(id, APPROVAL + tool_call_id, json.dumps({"approved": approved, "reason": reason}))
 
 
 def budget_message(id: str, budget: Json) -> Message:

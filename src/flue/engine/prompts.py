@@ -234,9 +234,9 @@ class _Prompt:
 
     async def _decide(self, call_id: str, message_id: str, body: Any) -> None:
         approvals = self._session.approvals
-        if call_id not in {approval.tool_call_id for approval in approvals.pending}:
-            return  # it comes before the call, or again
         self._attempt.outbox.add(consumed=[message_id])
+        if call_id not in {approval.tool_call_id for approval in approvals.pending}:
+            return  # decided before; some models use an id again, and the next call needs a decision of its own
         await approvals.decide(call_id, "approved" if body["approved"] else "denied", body["reason"])
 
 

@@ -275,4 +275,4 @@ def _redacted(event: Event) -> Event:
 def note(event: Event, index: int, error: Exception) -> Line:
     """Return what takes the place of an event that cannot be encoded."""
     own = f'"note":{encode(f"This event could not be encoded ({type(error).__name__}).")},'
-    return Line([event_text(event.type, scope_text(event.scope), own, index, event.at_ms)])
+    return Line([event_text(event.type, scope_text(event.scope), [own], index, event.at_ms)])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from flue.durable.port import DurableStore
@@ -42,21 +41,22 @@ class RowReader:
             self.last = row.last
             return iter(())
         if kind == "d1":
-            events = await self._delta_events(row, rest, after, types)
+            events = await self._delta_events(stored, rest, after, types)
         else:
-            events = await self._record_events(row, held, rest.split("\n"), after, types)
+            events = await self._record_events(stored, held, rest.split("\n"), after, types)
         self.last = row.last
-        return (replace(event, offset=stored.offset) for event in events) if stored.offset else events
+        return events
 
     async def _delta_events(
-        self, row: EventRow, text: str, after: int, types: frozenset[str] | None
+        self, stored: StoredEvents, text: str, after: int, types: frozenset[str] | None
     ) -> Iterator[LoggedEvent]:
+        row = stored.row
         deltas = DeltaRow(row.first, text)
         if types is None or "message_update" in types:
             start = self._deltas.beginning(deltas)
             if start is not None:
                 self._deltas.adopt(await self._read_deltas(start, row.first))
-        return self._deltas.events(deltas, after=after, types=types)
+        return self._deltas.events(deltas, after=after, types=types, offset=stored.offset)
 
     async def _read_deltas(self, start: int, end: int) -> DeltaReader:
         reader = DeltaReader()
@@ -74,8 +74,9 @@ class RowReader:
     # ------------------------------------------------------------------------------------- references
 
     async def _record_events(
-        self, row: EventRow, held: list[str], lines: list[str], after: int, types: frozenset[str] | None
+        self, stored: StoredEvents, held: list[str], lines: list[str], after: int, types: frozenset[str] | None
     ) -> Iterator[LoggedEvent]:
+        row = stored.row
         wanted = [
             (index, type, line)
             for index, (type, line) in enumerate(zip(held, lines, strict=True), row.first)
@@ -88,7 +89,7 @@ class RowReader:
                 if piece[0] in "#&" and piece not in found:
                     found[piece] = await self._resolve(piece)
         return (
-            LoggedEvent(index, type, "".join(found.get(piece, piece) for piece in line.split("\t")))
+            LoggedEvent(index, type, "".join(found.get(piece, piece) for piece in line.split("\t")), stored.offset)
             for index, type, line in wanted
         )
 

@@ -320,7 +320,7 @@ class Service:
 
         Raises `SessionError` (`approval_not_found`) when nothing in the session is under way.
         """
-        message = approval_message(tool_call_id, approved=approved, reason=reason)
+        message = approval_message(self._ids.ulid(), tool_call_id, approved=approved, reason=reason)
         await self._send_to_lane(session_lane(agent, instance, session), message, f'tool call "{tool_call_id}"')
 
     async def raise_budget(
