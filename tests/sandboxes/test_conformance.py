@@ -1,8 +1,10 @@
-"""The shared contract, run against the two built-in sandboxes."""
+"""The shared contract, run against the built-in sandboxes."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import pytest
 
 from flue.harness.env import SessionEnv
 from flue.sandboxes import local, virtual
@@ -12,6 +14,12 @@ from flue.testing.sandbox_conformance import SandboxConformance
 class TestVirtual(SandboxConformance):
     async def open_env(self, directory: Path) -> SessionEnv:
         return await virtual().create_session_env(id="test")
+
+
+@pytest.mark.faults
+class TestIsolated(SandboxConformance):
+    async def open_env(self, directory: Path) -> SessionEnv:
+        return await virtual(isolated=True).create_session_env(id="test")
 
 
 class TestLocal(SandboxConformance):

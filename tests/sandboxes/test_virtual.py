@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -10,9 +10,20 @@ import pytest
 
 from flue.errors import DefinitionError, UsageError
 from flue.harness.env import SessionEnv
-from flue.sandboxes import Limits, Network, virtual
+from flue.sandboxes import Limits, Network, WorkerPool, virtual
 from flue.sandboxes.engine import Command, EngineOptions, Outcome
 from flue.sandboxes.virtual_sandbox import VirtualSandbox
+
+
+@pytest.fixture(autouse=True, params=["in this process", pytest.param("isolated", marks=pytest.mark.faults)])
+async def engine(request: pytest.FixtureRequest) -> AsyncIterator[None]:
+    """Run every test in this process and, with the slow ones, in a worker process: what a sandbox does is the same."""
+    if request.param == "isolated":
+        async with WorkerPool(spare=0) as pool:
+            pool.make_default()
+            yield
+    else:
+        yield
 
 
 async def open_env(*arguments: Any, **options: Any) -> SessionEnv:

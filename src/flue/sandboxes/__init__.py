@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from flue.sandboxes.engine import Limits, Network
     from flue.sandboxes.local_sandbox import local
     from flue.sandboxes.virtual_sandbox import virtual
+    from flue.sandboxes.worker_pool import WorkerPool
 
 _EXPORTS = {
     "harness.env": ("SessionEnv",),
@@ -27,6 +28,7 @@ _EXPORTS = {
     "sandboxes.engine": ("Limits", "Network"),
     "sandboxes.local_sandbox": ("local",),
     "sandboxes.virtual_sandbox": ("virtual",),
+    "sandboxes.worker_pool": ("WorkerPool",),
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names}
 
@@ -39,6 +41,7 @@ __all__ = [
     "Sandbox",
     "SandboxFactory",
     "SessionEnv",
+    "WorkerPool",
     "create_sandbox_session_env",
     "directory",
     "local",

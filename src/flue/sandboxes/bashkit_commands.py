@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import re
-import threading
-import time
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # see bashkit_files.py
 if TYPE_CHECKING:
+    import threading
+    from collections.abc import Awaitable, Callable
+
     from bashkit import BuiltinContext, BuiltinResult, FileSystem
 
 FOLDER = "/usr/local/bin"
 # One line of bash each. Scripts, unlike commands written in Python, pass on bytes that are not text.
 _SCRIPTS = {"zcat": '#!/bin/bash\nexec gunzip -c "$@"\n'}
 
-_DURATION = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([smhd]?)")
+_DURATION = r"([0-9]+\.?[0-9]*|\.[0-9]+)([smhd]?)"
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _POLL = 0.02
 
@@ -33,7 +30,13 @@ def scripts_folder() -> FileSystem:
 
 
 def make_sleep(cancelled: threading.Event) -> Callable[[BuiltinContext], Awaitable[BuiltinResult]]:
-    """Return a `sleep` that ends when `cancelled` is set: bashkit's own (0.20.1) would sleep on in its thread."""
+    """Return a `sleep` that ends when `cancelled` is set: bashkit's own (0.20.1) would sleep on in its thread.
+
+    In a worker, which can be killed, bashkit's own serves.
+    """
+    import asyncio
+    import re
+    import time
 
     async def sleep(context: BuiltinContext) -> BuiltinResult:
         from bashkit import BuiltinResult
@@ -42,7 +45,7 @@ def make_sleep(cancelled: threading.Event) -> Callable[[BuiltinContext], Awaitab
             return BuiltinResult(stderr="sleep: missing operand\n", exit_code=1)
         seconds = 0.0
         for text in context.argv:
-            match = _DURATION.fullmatch(text)
+            match = re.fullmatch(_DURATION, text)
             if match is None:
                 return BuiltinResult(stderr=f"sleep: invalid time interval '{text}'\n", exit_code=1)
             seconds += float(match[1]) * _SECONDS[match[2]]

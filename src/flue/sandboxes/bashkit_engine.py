@@ -19,27 +19,24 @@ A thread cannot be killed, so this engine is for scripts that are trusted not to
 from __future__ import annotations
 
 import asyncio
-import errno
 import threading
 from typing import TYPE_CHECKING, Any
 
 from flue.errors import SandboxError
 from flue.ports import FileStat
-from flue.sandboxes.bashkit_commands import FOLDER, make_sleep, scripts_folder
-from flue.sandboxes.bashkit_files import BashkitFiles, file_error
-from flue.sandboxes.engine import HOME, Command, EngineOptions, Limits, Network, Outcome
+from flue.sandboxes.bashkit_commands import make_sleep, scripts_folder
+from flue.sandboxes.bashkit_files import BashkitFiles
+from flue.sandboxes.bashkit_shell import Printed, ended, open_shell, with_stdin
+from flue.sandboxes.engine import Command, EngineOptions, Limits, Outcome, as_outcome, as_stat
 
 if TYPE_CHECKING:
     from bashkit import Bash
 
 GRACE = 1.0
 """Seconds that a command which was told to stop may take to do so, before it is left behind."""
-OUTPUT_LIMIT = 10 * 1024 * 1024
-"""Bytes that bashkit keeps of each output stream (0.20.1, profile Interactive)."""
 
 _STACK_PER_COMMAND = 26 * 1024
 _STACK_MIN, _STACK_MAX = 64 << 20, 1 << 30
-_STDIN, _SCRIPT = "/run/stdin", "/run/command"
 
 _starting = threading.Lock()
 
@@ -62,7 +59,7 @@ class BashkitEngine:
                 hint="Install the package bashkit for this platform, or use local().",
             ) from error
         self._limits = options.limits
-        self._network = _network_option(options.network)
+        self._network = (options.network.allow, options.network.private) if options.network else None
         self._scripts = scripts_folder()
         for path, content in options.files.items():
             self._files.write_file(path, content)
@@ -77,7 +74,7 @@ class BashkitEngine:
 
     async def stat(self, path: str) -> FileStat:
         """Describe a path without following a final symlink."""
-        return self._files.stat(path)
+        return as_stat(*self._files.stat(path))
 
     async def readdir(self, path: str) -> list[str]:
         """Return the names in a directory, sorted."""
@@ -97,33 +94,23 @@ class BashkitEngine:
 
     async def run(self, command: Command) -> Outcome:
         """Run a command. Cancelling the awaiting task ends it. Raises `OSError` when its directory is missing."""
-        if not self._files.stat(command.cwd, follow=True).is_directory:
-            raise file_error(errno.ENOTDIR, command.cwd)
         seconds = min(command.seconds, self._limits.seconds)
         cancelled = threading.Event()
-        shell = self._shell(command, seconds, cancelled)
+        shell = open_shell(
+            self._files,
+            self._scripts,
+            cwd=command.cwd,
+            env=command.env,
+            commands=self._limits.commands,
+            loop_iterations=self._limits.loop_iterations,
+            seconds=seconds,
+            network=self._network,
+            builtins={"sleep": make_sleep(cancelled)},
+        )
         return await _Run(shell, command, self._limits, cancelled).outcome(seconds)
 
-    def _shell(self, command: Command, seconds: float, cancelled: threading.Event) -> Bash:
-        from bashkit import Bash, ExecutionProfile
-
-        shell = Bash(
-            username="user",
-            hostname="sandbox",
-            cwd=command.cwd,
-            env={"HOME": HOME, **command.env},
-            # Standard would keep 1 MiB of output and count commands twice.
-            profile=ExecutionProfile.Interactive,
-            max_commands=self._limits.commands,
-            max_loop_iterations=self._limits.loop_iterations,
-            timeout_seconds=seconds,
-            sqlite=True,
-            custom_builtins={"sleep": make_sleep(cancelled)},
-            network=self._network,
-        )
-        self._files.mount_into(shell)
-        shell.mount(FOLDER, self._scripts, read_only=True)
-        return shell
+    async def close(self) -> None:
+        """Do nothing: the files go with the engine."""
 
 
 class _Run:
@@ -132,12 +119,11 @@ class _Run:
     def __init__(self, shell: Bash, command: Command, limits: Limits, cancelled: threading.Event) -> None:
         self._shell = shell
         self._cancelled = cancelled
-        self._script = _with_stdin(shell, command) if command.stdin is not None else command.script
+        self._script = with_stdin(shell, command.script, command.stdin)
         self._stack = min(max(limits.commands * _STACK_PER_COMMAND, _STACK_MIN), _STACK_MAX)
         self._loop = asyncio.get_running_loop()
         self._done: asyncio.Future[Any] = self._loop.create_future()
-        # What was printed so far. bashkit forgets it when a limit ends the command.
-        self._printed: list[tuple[str, str]] = []
+        self._printed = Printed()
 
     async def outcome(self, seconds: float) -> Outcome:
         """Run the command and return how it ended, at most `seconds` and twice GRACE from now."""
@@ -151,7 +137,8 @@ class _Run:
             await self._stop()
         if not self._done.done():
             note = "The command does not react to its timeout and was left running; what it still writes is kept."
-            return Outcome(*self._output(), 1, "timeout", f"execution timeout ({seconds:g}s)", note)
+            stdout, stderr, _ = self._printed.taken()
+            return Outcome(stdout, stderr, 1, "timeout", f"execution timeout ({seconds:g}s)", note)
         return self._ended(self._done.result())
 
     async def _stop(self) -> None:
@@ -177,7 +164,7 @@ class _Run:
 
     def _work(self) -> None:
         try:
-            result: Any = self._shell.execute_sync(self._script, on_output=self._collect)
+            result: Any = self._shell.execute_sync(self._script, on_output=self._printed)
         except Exception as error:  # noqa: BLE001 - handed to the task that waits
             result = error
         try:
@@ -186,52 +173,11 @@ class _Run:
             # The event loop is closed: nobody waits any more.
             return
 
-    def _collect(self, stdout: str, stderr: str) -> None:
-        self._printed.append((stdout, stderr))
-
     def _settle(self, result: Any) -> None:
         if not self._done.cancelled():
             self._done.set_result(result)
 
-    def _output(self) -> tuple[bytes, bytes]:
-        printed = tuple(self._printed)
-        return "".join(out for out, _ in printed).encode(), "".join(err for _, err in printed).encode()
-
     def _ended(self, result: Any) -> Outcome:
         if isinstance(result, Exception):
             raise SandboxError(f"The virtual sandbox failed: {result}.") from result
-        if result.error is None:
-            return Outcome(result.stdout_bytes, result.stderr_bytes, result.exit_code, note=_cut_note(result))
-        detail = result.error.removeprefix("resource limit exceeded: ").removeprefix("execution error: ")
-        stdout, stderr = self._output()
-        if detail.startswith("parse error"):
-            # bash's own status for a syntax error; bashkit's is 1.
-            return Outcome(stdout, stderr + f"bash: {detail}\n".encode(), 2)
-        # "cancelled" is seen here only when the timeout went unnoticed and the command was told to stop.
-        timed_out = "execution timeout" in detail or "cancelled" in detail
-        return Outcome(stdout, stderr, 1, "timeout" if timed_out else "limit", detail)
-
-
-def _cut_note(result: Any) -> str:
-    cut = [name for name in ("stdout", "stderr") if getattr(result, f"{name}_truncated")]
-    return f"{' and '.join(cut)} ended here after {OUTPUT_LIMIT >> 20} MiB; the rest was dropped." if cut else ""
-
-
-def _with_stdin(shell: Bash, command: Command) -> str:
-    """Put script and input into the shell's own, short-lived files, and return the line that runs them."""
-    files, stdin = shell.fs(), command.stdin or b""
-    files.mkdir("/run", recursive=True)
-    try:
-        files.write_file(_STDIN, stdin)
-        files.write_file(_SCRIPT, command.script.encode())
-    except RuntimeError as error:
-        raise file_error(errno.EFBIG, "standard input", str(error).removeprefix("io error: ")) from None
-    # A redirection would hold four copies of the input against bashkit's limit of 32 MB in flight.
-    return f"cat {_STDIN} | bash {_SCRIPT}"
-
-
-def _network_option(network: Network | None) -> Any:
-    if network is None:
-        return None
-    reach = {"allow_all": True} if network.allow is None else {"allow": list(network.allow)}
-    return {**reach, "block_private_ips": not network.private}
+        return as_outcome(ended(result, self._printed))

@@ -10,14 +10,14 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
-from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-from flue.ports import FileStat
-from flue.sandboxes.engine import KEPT
+from flue.sandboxes.places import KEPT
 
+TYPE_CHECKING = False  # `typing` takes longer to import than everything else here, and workers start for a command
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from bashkit import Bash, FileSystem
 
 MAX_LINKS = 40
@@ -78,11 +78,16 @@ class BashkitFiles:
 
     def mount_into(self, bash: Bash) -> None:
         """Let a shell see the files."""
-        for point, files in self._mounts.items():
-            if not files.exists("/"):
-                # `rm -rf /workspace` took the root along; without one nothing can be listed.
-                files.mkdir("/")
-            bash.mount(point, files)
+        for point in KEPT:
+            bash.mount(point, self.kept(point))
+
+    def kept(self, point: str) -> FileSystem:
+        """Return the file system of one of the directories that last."""
+        files = self._mounts[point]
+        if not files.exists("/"):
+            # `rm -rf /workspace` took the root along; without one nothing can be listed.
+            files.mkdir("/")
+        return files
 
     def read_file(self, path: str) -> bytes:
         """Return a file's bytes."""
@@ -109,13 +114,16 @@ class BashkitFiles:
                 raise file_error(errno.ENOTDIR, path) if "exists" in str(error) else error from None
             files.write_file(inner, content)
 
-    def stat(self, path: str, *, follow: bool = False) -> FileStat:
-        """Describe a path."""
+    def stat(self, path: str, *, follow: bool = False) -> tuple[str, int, float]:
+        """Describe a path: its kind (`file`, `directory`, `symlink`), size and time of its last change."""
         with _named_errors(path):
             files, inner = self._place(self._real_path(path, path, follow=follow))
             found = files.stat(inner)
-        kind = found["file_type"]
-        return FileStat(kind == "file", kind == "directory", kind == "symlink", found["size"], found["modified"])
+        return found["file_type"], found["size"], found["modified"]
+
+    def is_directory(self, path: str, *, follow: bool) -> bool:
+        """Say whether a path is a directory, or with `follow` leads to one. Raises `OSError` when it is missing."""
+        return self.stat(path, follow=follow)[0] == "directory"
 
     def readdir(self, path: str) -> list[str]:
         """Return the names in a directory, sorted."""
@@ -133,7 +141,7 @@ class BashkitFiles:
 
     def mkdir(self, path: str, *, recursive: bool) -> None:
         """Create a directory."""
-        if recursive and self.exists(path) and self.stat(path, follow=True).is_directory:
+        if recursive and self.exists(path) and self.is_directory(path, follow=True):
             return
         files, inner = self._kept_place(path, follow=recursive)
         if inner == "/":
@@ -144,7 +152,7 @@ class BashkitFiles:
     def rm(self, path: str, *, recursive: bool, force: bool) -> None:
         """Remove a file, a link, or with `recursive` a tree. The directories that last are only emptied."""
         try:
-            is_directory = self.stat(path).is_directory
+            is_directory = self.is_directory(path, follow=False)
         except (FileNotFoundError, NotADirectoryError):
             if force:
                 return
@@ -169,11 +177,9 @@ class BashkitFiles:
         return self._mounted(real) or (self._whole_tree(), real)
 
     def _mounted(self, real: str) -> tuple[FileSystem, str] | None:
-        for point, files in self._mounts.items():
+        for point in KEPT:
             if real == point or real.startswith(f"{point}/"):
-                if not files.exists("/"):
-                    files.mkdir("/")
-                return files, real[len(point) :] or "/"
+                return self.kept(point), real[len(point) :] or "/"
         return None
 
     def _real_path(self, path: str, asked: str, *, follow: bool = True) -> str:

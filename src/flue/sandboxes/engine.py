@@ -10,15 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast, get_args
 
 from flue.errors import DefinitionError
 from flue.ports import FileStat
-
-WORKSPACE = "/workspace"
-HOME = "/home/user"
-KEPT = (WORKSPACE, HOME, "/tmp")  # noqa: S108 - a directory inside the sandbox, not the host's
-"""Where files last from one command to the next. Everything else is new for every command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +70,17 @@ class Command:
     stdin: bytes | None = None
 
 
-Ending = Literal["exited", "timeout", "limit"]
+Ending = Literal["exited", "timeout", "limit", "crashed"]
+ENDINGS: tuple[str, ...] = get_args(Ending)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How a command ended and what it printed until then.
 
-    `limit` means that the engine stopped it; `detail` then names the limit. `note` is what a reader of the output has
-    to know beside it (output was cut, the command could not be ended), empty as a rule.
+    `limit` means that the engine stopped it; `detail` then names the limit. `crashed` means that the process it ran in
+    died; `detail` then says of what, and `exit_code` is 128 and the signal. `note` is what a reader of the output has
+    to know beside it (output was cut, what became of files), empty as a rule.
     """
 
     stdout: bytes
@@ -92,6 +89,19 @@ class Outcome:
     ending: Ending = "exited"
     detail: str = ""
     note: str = ""
+
+
+def as_stat(kind: str, size: int, modified: float) -> FileStat:
+    """Return what an engine knows of a path as the sandbox port has it."""
+    return FileStat(kind == "file", kind == "directory", kind == "symlink", size, modified)
+
+
+def as_outcome(fields: tuple[bytes, bytes, int, str, str, str]) -> Outcome:
+    """Return an outcome from its fields. Raises `ValueError` when the ending is none."""
+    stdout, stderr, exit_code, ending, detail, note = fields
+    if ending not in ENDINGS:
+        raise ValueError(ending)
+    return Outcome(stdout, stderr, exit_code, cast("Ending", ending), detail, note)
 
 
 class Engine(Protocol):
@@ -127,6 +137,10 @@ class Engine(Protocol):
 
     async def run(self, command: Command) -> Outcome:
         """Run a command. Cancelling the awaiting task ends it. Raises `OSError` when its directory is missing."""
+        ...
+
+    async def close(self) -> None:
+        """Give back what the engine holds: its files are gone. Closing twice is fine."""
         ...
 
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from flue.errors import DefinitionError
 from flue.harness.env import SessionEnv
 from flue.ports import ExecResult, FileStat
 from flue.sandboxes.bashkit_engine import open_bashkit
-from flue.sandboxes.engine import KEPT, WORKSPACE, Command, Engine, EngineOptions, Limits, Network, OpenEngine
+from flue.sandboxes.engine import Command, Engine, EngineOptions, Limits, Network, OpenEngine
+from flue.sandboxes.isolation import default_pool
+from flue.sandboxes.places import KEPT, WORKSPACE
 from flue.sandboxes.results import TIMEOUT_EXIT_CODE, check_environment, text_result, timeout_note
+
+if TYPE_CHECKING:
+    from flue.sandboxes.worker_pool import WorkerPool
 
 
 def virtual(
@@ -19,6 +25,7 @@ def virtual(
     network: bool | Sequence[str] | Network = False,
     limits: Limits | None = None,
     cwd: str = WORKSPACE,
+    isolated: bool | WorkerPool | None = None,
 ) -> VirtualSandboxFactory:
     """Return a factory of virtual sandboxes: every harness gets a fresh file system that holds `files`.
 
@@ -31,13 +38,17 @@ def virtual(
 
     `network` is what curl may reach: False nothing, True every public address, a list of URL prefixes, or a `Network`.
 
-    Commands run in this process, in threads. `limits` and timeouts hold for scripts that err, not against ones written
-    to do harm. Raises `DefinitionError` for arguments of the wrong kind.
+    `isolated` is where commands run. False: in this process, in threads; `limits` and timeouts then hold for scripts
+    that err, not against ones written to do harm. True: in a worker process of the sandbox's own, which a script may
+    bring down but not leave; a `WorkerPool` gives the worker. None, the default: as the pool of this event loop says
+    (`WorkerPool.make_default`; a server has one), without one in this process.
+
+    Raises `DefinitionError` for arguments of the wrong kind.
     """
     return VirtualSandboxFactory(
         EngineOptions(_checked_files(files or {}), limits or Limits(), _checked_network(network)),
         _checked_directory(cwd),
-        open_bashkit,
+        _engine(isolated),
     )
 
 
@@ -60,6 +71,9 @@ class VirtualSandboxFactory:
 
     def __repr__(self) -> str:
         return f"virtual({len(self._options.files)} files, cwd={self._cwd!r})"
+
+
+_STOPPED = {"limit": "The command was stopped: {}.", "crashed": "The command was ended: {}."}
 
 
 class VirtualSandbox:
@@ -104,6 +118,10 @@ class VirtualSandbox:
         """Remove a file, or with `recursive` a tree; with `force` a missing path is fine."""
         await self._engine.rm(path, recursive=recursive, force=force)
 
+    async def close(self) -> None:
+        """Give back what the sandbox holds: its files are gone. Closing twice is fine."""
+        await self._engine.close()
+
     async def exec(
         self,
         command: str,
@@ -114,6 +132,9 @@ class VirtualSandbox:
         timeout: float | None = None,
     ) -> ExecResult:
         """Run a bash script. A limit that ends it gives exit code 1 and says so on stderr after what was printed.
+
+        In an isolated sandbox, a script that brings its process down has exit code 128 and the number of the signal;
+        stderr then says why, and what became of the files.
 
         Raises `OSError` when `cwd` is missing, and `UsageError` for an impossible environment.
         """
@@ -130,8 +151,28 @@ class VirtualSandbox:
         printed = outcome.stdout, outcome.stderr
         if outcome.ending == "timeout":
             return text_result(*printed, TIMEOUT_EXIT_CODE, timeout_note(seconds), outcome.note)
-        stopped = f"The command was stopped: {outcome.detail}." if outcome.ending == "limit" else ""
+        stopped = _STOPPED.get(outcome.ending, "").format(outcome.detail)
         return text_result(*printed, outcome.exit_code, stopped, outcome.note)
+
+
+def _engine(isolated: bool | WorkerPool | None) -> OpenEngine:
+    if isolated is False:
+        return open_bashkit
+    if isolated is not None and isolated is not True and not hasattr(isolated, "give_back"):
+        raise DefinitionError(
+            f"virtual(): isolated must be true, false or a WorkerPool, got {type(isolated).__name__}.",
+        )
+
+    async def open_engine(options: EngineOptions) -> Engine:
+        pool = default_pool() if isolated is None or isolated is True else isolated
+        if pool is None and isolated is None:
+            return await open_bashkit(options)
+        from flue.sandboxes.isolated_engine import open_isolated
+        from flue.sandboxes.worker_pool import pool_of_this_loop
+
+        return await open_isolated(options, pool or await pool_of_this_loop())
+
+    return open_engine
 
 
 def _checked_files(files: Mapping[str, str | bytes]) -> dict[str, bytes]:

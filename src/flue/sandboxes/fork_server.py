@@ -1,0 +1,144 @@
+"""The program's side of the fork server, the process that worker processes are forked from."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+import weakref
+from collections import OrderedDict
+from pathlib import Path
+
+from flue.errors import SandboxError
+from flue.sandboxes.channel import Channel
+from flue.sandboxes.worker.fork_orders import ENDED, ORDER
+
+_STATUS = 1.0  # seconds to wait for what a process died of
+_REMEMBERED = 256  # ends of workers that nobody has asked about yet
+
+
+class ForkServer:
+    """The process that forks workers. Ends with this object, with `close`, and with the program however that ends."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        try:
+            self._process = _start_process(theirs)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._heard = b""
+        self._ends: OrderedDict[int, int] = OrderedDict()
+        self._asked: dict[int, asyncio.Future[int]] = {}
+        this = weakref.ref(self)
+        self._channel = Channel(ours, lambda data: _tell(this, data), lambda: None)
+        self._end = weakref.finalize(self, _end_process, self._process, ours)
+
+    @property
+    def alive(self) -> bool:
+        """Say whether workers can be forked."""
+        return not self._channel.closed
+
+    def fork(self) -> socket.socket:
+        """Ask for a worker and return the socket to it. Raises `OSError`."""
+        ours, theirs = socket.socketpair()
+        try:
+            self._channel.send_with(ORDER.pack(b"f", 0), theirs.fileno())
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return ours
+
+    def kill(self, pid: int) -> None:
+        """Kill a worker, if it still is one."""
+        self._channel.send(ORDER.pack(b"k", pid))
+
+    async def ended(self, pid: int) -> int | None:
+        """Return a worker's exit code, negative for a signal, once it has ended; None when nobody says so in time."""
+        if pid in self._ends:
+            return self._ends.pop(pid)
+        answer = self._asked[pid] = asyncio.get_running_loop().create_future()
+        try:
+            return await asyncio.wait_for(answer, _STATUS)
+        except TimeoutError:
+            return None
+        finally:
+            self._asked.pop(pid, None)
+
+    def abandon(self) -> None:
+        """Note that the process has ended."""
+        self._channel.close()
+
+    async def close(self) -> None:
+        """End the process and all its workers, and wait until it has gone."""
+        self._channel.close()
+        await asyncio.to_thread(self._end)
+
+    def hear(self, data: bytes) -> None:
+        """Take what the process says: which workers have ended."""
+        self._heard += data
+        while len(self._heard) >= ENDED.size:
+            pid, code = ENDED.unpack(self._heard[: ENDED.size])
+            self._heard = self._heard[ENDED.size :]
+            asked = self._asked.get(pid)
+            if asked is not None and not asked.done():
+                asked.set_result(code)
+                continue
+            self._ends[pid] = code
+            if len(self._ends) > _REMEMBERED:
+                self._ends.popitem(last=False)
+
+
+def _tell(server: weakref.ref[ForkServer], data: bytes) -> None:
+    alive = server()
+    if alive is not None:
+        alive.hear(data)
+
+
+def _start_process(stdin: socket.socket) -> subprocess.Popen[bytes]:
+    if not (hasattr(os, "fork") and hasattr(socket, "send_fds") and sys.platform != "emscripten" and sys.executable):
+        raise SandboxError(
+            f"Isolated sandboxes need worker processes, which there are not on {sys.platform}.",
+            code="sandbox_unavailable",
+            hint="Use virtual(isolated=False), which runs commands in this process.",
+        )
+    found = importlib.util.find_spec("bashkit")
+    if found is None or not found.submodule_search_locations:
+        raise SandboxError(
+            "The virtual sandbox cannot start: the package bashkit is missing.",
+            code="sandbox_unavailable",
+            hint="Install the package bashkit for this platform, or use local().",
+        )
+    site = str(Path(found.submodule_search_locations[0]).parent)
+    package = Path(__file__).resolve().parents[1]
+    program = package / "sandboxes" / "worker" / "__main__.py"
+    try:
+        return subprocess.Popen(  # noqa: S603 - our own program
+            [sys.executable, "-I", "-S", str(program), str(package), site],
+            stdin=stdin.fileno(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env={},
+            # Ctrl-C at a terminal is for the program, which then ends us.
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise SandboxError(f"No process could be started for sandboxes: {error}.") from error
+
+
+def _end_process(process: subprocess.Popen[bytes], end: socket.socket) -> None:
+    # It sees that, kills its workers and ends.
+    end.close()
+    try:
+        process.wait(_STATUS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

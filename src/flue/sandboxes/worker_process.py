@@ -1,0 +1,187 @@
+"""The program's side of one worker process."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import weakref
+
+from flue.errors import SandboxError
+from flue.sandboxes.bashkit_shell import OUTPUT_LIMIT
+from flue.sandboxes.channel import Channel
+from flue.sandboxes.fork_server import ForkServer
+from flue.sandboxes.journal import Journal
+from flue.sandboxes.worker.frames import FrameError, Frames, encode
+
+START = 10.0
+"""Seconds that a process may take to start."""
+
+
+class WorkerEndedError(Exception):
+    """The worker has ended. `exit_code` is 128 and the number of the signal, as a shell says it."""
+
+    def __init__(self, exit_code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.exit_code = exit_code
+        self.reason = reason
+
+
+class Worker:
+    """One worker process, for one sandbox. Opening one raises `OSError` when the fork server has ended."""
+
+    def __init__(self, server: ForkServer) -> None:
+        self._server = server
+        self._frames = Frames()
+        self._calls: dict[int, asyncio.Future[list[bytes]]] = {}
+        self._printed: dict[int, tuple[bytearray, bytearray]] = {}
+        self._last = 0
+        self._pid = 0
+        self._ready: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
+        self._calls[0] = self._ready
+        self._why = ""
+        self._ended: asyncio.Task[None] | None = None
+        self.journal: Journal | None = None
+        self.saved = 0
+        """The newest call whose changes to files are in the journal."""
+        self.size = 0
+        """Bytes that the sandbox's files would take in a journal."""
+        end = server.fork()
+        self._channel = Channel(end, self._hear, self._lose)
+        weakref.finalize(self, end.close)
+
+    @property
+    def alive(self) -> bool:
+        """Say whether the worker can be asked."""
+        return not self._channel.closed
+
+    @property
+    def ended_here(self) -> bool:
+        """Say whether it was ended by this side."""
+        return bool(self._why)
+
+    async def started(self) -> None:
+        """Return once the worker serves. Raises `SandboxError`."""
+        try:
+            await asyncio.wait_for(asyncio.shield(self._ready), START)
+        except (WorkerEndedError, TimeoutError) as error:
+            self.end()
+            raise SandboxError("The process of a sandbox did not start.") from error
+
+    def send(self, *fields: bytes) -> None:
+        """Send what is not answered, unless it fails."""
+        self._channel.send(encode(0, *fields))
+
+    def call(self, *fields: bytes) -> tuple[int, asyncio.Future[list[bytes]]]:
+        """Ask the worker; return the call's number and its answer.
+
+        That is fields, or one of `OSError`, `SandboxError` and `WorkerEndedError`.
+        """
+        self._last += 1
+        answer: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
+        # Whoever asked may be gone when it comes.
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._calls[self._last] = answer
+        if self._channel.closed:
+            self._fail(answer, self._end_error(None))
+        else:
+            self._channel.send(encode(self._last, *fields))
+        return self._last, answer
+
+    def cancel(self, call: int) -> None:
+        """Tell a command to stop."""
+        self._channel.send(encode(call, b"cancel"))
+
+    def printed(self, call: int) -> tuple[bytes, bytes]:
+        """Return what a command has printed so far, as far as is known here."""
+        stdout, stderr = self._printed.get(call, (b"", b""))
+        return bytes(stdout), bytes(stderr)
+
+    def forget(self, call: int) -> None:
+        """Drop what is kept of a call."""
+        self._calls.pop(call, None)
+        self._printed.pop(call, None)
+
+    async def drained(self) -> None:
+        """Return once everything was sent."""
+        await self._channel.drained()
+
+    def end(self, why: str = "its sandbox was closed") -> None:
+        """Kill the worker. Calls that wait end with `WorkerEndedError`, which says `why`."""
+        self._why = self._why or why
+        if self._pid:
+            self._server.kill(self._pid)
+        self._channel.close()
+        self._lose()
+
+    def _hear(self, data: bytes) -> None:
+        try:
+            for call, fields in self._frames.feed(data):
+                self._take(call, fields[0], fields[1:])
+        except (FrameError, ValueError, IndexError) as error:
+            self.end(f"it sent something odd: {error}")
+
+    def _take(self, call: int, what: bytes, fields: list[bytes]) -> None:
+        if what == b"change" and self.journal is not None:
+            self.journal.add(fields[0])
+        elif what == b"saved" and self.journal is not None:
+            self.journal.commit()
+            self.saved, self.size = (int(field) for field in fields)
+        elif what == b"all" and self.journal is not None:
+            self.journal.start_over()
+        elif what == b"printed" and call in self._calls:
+            for stream, piece in zip(self._printed.setdefault(call, (bytearray(), bytearray())), fields, strict=True):
+                stream.extend(piece[: OUTPUT_LIMIT - len(stream)])
+        elif what == b"ready" and not self._pid:
+            self._pid = int(fields[0])
+            self._settle(0, fields)
+        elif what in (b"ok", b"oserror", b"failed"):
+            self._settle(call, fields, what)
+        else:
+            raise ValueError(what)
+
+    def _settle(self, call: int, fields: list[bytes], what: bytes = b"ok") -> None:
+        answer = self._calls.pop(call, None)
+        if answer is None or answer.done():
+            return
+        if what == b"ok":
+            answer.set_result(fields)
+        elif what == b"oserror":
+            name, text = (field.decode(errors="replace") for field in fields[1:3])
+            self._fail(answer, OSError(int(fields[0]), text, name or None))
+        else:
+            detail = fields[0].decode(errors="replace")
+            self._fail(answer, SandboxError(f"The virtual sandbox failed: {detail}."))
+
+    def _fail(self, answer: asyncio.Future[list[bytes]], error: Exception) -> None:
+        if not answer.done():
+            answer.set_exception(error)
+
+    def _lose(self) -> None:
+        if self.journal is not None:
+            self.journal.roll_back()
+            self.journal = None
+        if self._calls and self._ended is None:
+            self._ended = asyncio.get_running_loop().create_task(self._fail_all())
+
+    async def _fail_all(self) -> None:
+        code = await self._server.ended(self._pid) if self._pid and not self._why else None
+        error = self._end_error(code)
+        while self._calls:
+            _, answer = self._calls.popitem()
+            self._fail(answer, error)
+
+    def _end_error(self, code: int | None) -> WorkerEndedError:
+        if self._why or code is None:
+            return WorkerEndedError(128 + signal.SIGKILL, self._why or "its process has ended")
+        if code >= 0:
+            return WorkerEndedError(code or 1, f"its process ended with status {code}")
+        return WorkerEndedError(128 - code, _REASONS.get(-code, f"its process was ended by signal {-code}"))
+
+
+_REASONS: dict[int, str] = {
+    signal.SIGSEGV: "it was nested too deeply for its stack",
+    signal.SIGBUS: "it was nested too deeply for its stack",
+    signal.SIGABRT: "it ran out of memory",
+    signal.SIGXCPU: "it used up its processor time",
+    signal.SIGKILL: "its process was killed, as happens when the machine runs out of memory",
+}
