@@ -97,13 +97,14 @@ def internal_error(reference: str | None = None) -> Problem:
 
 def _known(error: FlueError) -> Problem | None:
     if error.code in _STATUS_OF_CODE:
-        return Problem(_STATUS_OF_CODE[error.code], error.code, error.message, error.hint)
+        status, message = _STATUS_OF_CODE[error.code], shortened(error.message, 500)
+        return Problem(status, error.code, message, shortened(error.hint, 500))
     if error.code == "session_busy":
         return invalid_request("Another prompt of this session is under way. Wait for it, or leave out ?busy=reject.")
     if isinstance(error, AbortError):
         return Problem(409, "aborted", "The work was aborted.", error.message)
     if isinstance(error, UsageError) and error.code in _INVALID_REQUEST:
-        return invalid_request(str(error))
+        return invalid_request(shortened(str(error), 500))
     return None
 
 
@@ -134,7 +135,7 @@ def workflow_not_found(name: str, known: Iterable[str]) -> Problem:
     return Problem(
         404,
         "workflow_not_found",
-        f'There is no workflow "{name}".',
+        f'There is no workflow "{shortened(name)}".',
         "Check the name: it is that of a file in workflows/.",
         dev=f"Workflows: {_names(known)}.",
     )
@@ -156,7 +157,7 @@ def agent_not_found(name: str, known: Iterable[str]) -> Problem:
     return Problem(
         404,
         "agent_not_found",
-        f'There is no agent "{name}".',
+        f'There is no agent "{shortened(name)}".',
         "Check the name: it is that of a file in agents/ which defines `route`.",
         dev=f"Agents reachable over HTTP: {_names(known)}.",
     )
@@ -165,7 +166,10 @@ def agent_not_found(name: str, known: Iterable[str]) -> Problem:
 def run_not_found(run_id: str) -> Problem:
     """Return 404: no run has this id."""
     return Problem(
-        404, "run_not_found", f'There is no run "{run_id}".', "Check the id; old runs are deleted after some time."
+        404,
+        "run_not_found",
+        f'There is no run "{shortened(run_id)}".',
+        "Check the id; old runs are deleted after some time.",
     )
 
 
@@ -174,7 +178,7 @@ def submission_not_found(submission_id: str) -> Problem:
     return Problem(
         404,
         "submission_not_found",
-        f'There is no submission "{submission_id}" here.',
+        f'There is no submission "{shortened(submission_id)}" here.',
         "Check the id, the agent and the instance; old submissions are deleted after some time.",
     )
 
@@ -182,7 +186,10 @@ def submission_not_found(submission_id: str) -> Problem:
 def route_not_found(method: str, path: str) -> Problem:
     """Return 404: nothing is served here."""
     return Problem(
-        404, "route_not_found", "Nothing is served at this address.", f"Asked for was {method} {shortened(path)}."
+        404,
+        "route_not_found",
+        "Nothing is served at this address.",
+        f"Asked for was {shortened(method)} {shortened(path)}.",
     )
 
 
