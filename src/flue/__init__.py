@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from flue.definitions.schedule import schedule
     from flue.definitions.skill import Skill, SkillInfo, define_skill
     from flue.definitions.tool import Tool, ToolContext, ToolResult, tool
+    from flue.engine.dispatching import dispatch
+    from flue.engine.service import DispatchReceipt
     from flue.errors import (
         AbortError,
         BudgetExceededError,
@@ -76,6 +78,8 @@ _EXPORTS = {
     "definitions.schedule": ("schedule",),
     "definitions.skill": ("Skill", "SkillInfo", "define_skill"),
     "definitions.tool": ("Tool", "ToolContext", "ToolResult", "tool"),
+    "engine.dispatching": ("dispatch",),
+    "engine.service": ("DispatchReceipt",),
     "errors": (
         "AbortError",
         "BudgetExceededError",
@@ -130,6 +134,7 @@ __all__ = [
     "ConfigError",
     "Cost",
     "DefinitionError",
+    "DispatchReceipt",
     "DurabilityError",
     "FlueContext",
     "FlueError",
@@ -169,6 +174,7 @@ __all__ = [
     "create_sandbox_session_env",
     "define_agent_profile",
     "define_skill",
+    "dispatch",
     "lifespan",
     "observe",
     "open_context",

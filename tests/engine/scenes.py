@@ -11,8 +11,9 @@ from typing import Any
 
 from flue.definitions.agent import Agent
 from flue.durable.records import Outcome
+from flue.engine.admissions import session_lane
 from flue.engine.catalog import AgentEntry, Catalog, WorkflowEntry
-from flue.engine.service import Service, session_lane
+from flue.engine.service import Service
 from flue.errors import DurabilityError
 from flue.harness.entries import entry_from_json, visible_path
 from flue.host import open_service

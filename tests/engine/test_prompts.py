@@ -11,7 +11,8 @@ import pytest
 import flue
 from flue.definitions.agent import Agent
 from flue.durable.records import Outcome
-from flue.engine.service import Service, session_lane
+from flue.engine.admissions import session_lane
+from flue.engine.service import Service
 from flue.errors import FlueError
 from flue.messages import AssistantMessage, ToolResultMessage
 from flue.stores import MemoryStore

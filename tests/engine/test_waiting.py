@@ -10,7 +10,8 @@ import pytest
 import flue
 from flue.definitions.agent import Agent
 from flue.durable.records import Outcome, Submission
-from flue.engine.service import Service, Ticket, session_lane
+from flue.engine.admissions import session_lane
+from flue.engine.service import Service, Ticket
 from flue.stores import MemoryStore
 from flue.testing import RecordedRequest, ScriptedModel, call
 from tests.engine.scenes import catalog, conversation, crash, serving, settled, texts

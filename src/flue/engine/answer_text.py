@@ -90,7 +90,8 @@ class _Block:
         return (f'{{"type":"{self.kind}","{_TEXT_KEYS[self.kind]}":"', self.escaped, '"}')
 
     def _call(self) -> Json:
-        call: Json = self.known or {"type": "toolCall", "id": "", "name": "", "arguments": {}}
+        known = self.known is not None and self.known["type"] == "toolCall"
+        call: Json = self.known if known else {"type": "toolCall", "id": "", "name": "", "arguments": {}}
         return call if call["arguments"] else {**call, "arguments": self._arguments()}
 
     def _arguments(self) -> Any:

@@ -84,23 +84,24 @@ class Attempt:
     def outcome_of_stop(self) -> Outcome:
         """Return how the submission ends that was stopped."""
         if self.stopped == "deadline":
-            return failed(*EXCEEDED_TIMEOUT)
+            return EXCEEDED_TIMEOUT
         return Outcome.aborted(self.stop_text)
 
 
-EXCEEDED_TIMEOUT = ("exceeded_timeout", "The work took longer than it may in all.", "Raise `timeout` in `durability`.")
-EXHAUSTED_ATTEMPTS = (
-    "exhausted_attempts",
-    "The work was interrupted as often as it may be.",
-    "Look at what ends the process; raise `max_attempts` in `durability`.",
-)
-
-
-def failed(code: str, message: str, hint: str = "") -> Outcome:
+def failed(message: str, *, code: str, hint: str = "") -> Outcome:
     """Return the outcome of work that the engine gave up."""
-    return Outcome(
-        "failed", error=json.dumps({"name": "OperationError", "message": message, "code": code, "hint": hint})
-    )
+    described = {"name": "OperationError", "message": message, "code": code, "hint": hint}
+    return Outcome("failed", error=json.dumps(described))
+
+
+EXCEEDED_TIMEOUT = failed(
+    "The work took longer than it may in all.", code="exceeded_timeout", hint="Raise `timeout` in `durability`."
+)
+EXHAUSTED_ATTEMPTS = failed(
+    "The work was interrupted as often as it may be.",
+    code="exhausted_attempts",
+    hint="Look at what ends the process; raise `max_attempts` in `durability`.",
+)
 
 
 def failure(error: BaseException) -> Outcome:

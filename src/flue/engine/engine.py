@@ -18,13 +18,14 @@ import asyncio
 import heapq
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from flue.durable.outbox import Outbox
 from flue.durable.port import DurableStore
 from flue.durable.records import Admission, Admitted, Claim, Claimant, Outcome, Submission, Wake
 from flue.engine.attempt import Attempt, Ending, Parked, Released, Restarted, Settled, failure
+from flue.engine.pruning import KeepFor, Pruning
 from flue.engine.watch import Watches
 from flue.errors import DurabilityError, UsageError
 from flue.ports import Clock, Ids
@@ -39,12 +40,14 @@ class EngineSettings:
     """`lease` and `grace` in seconds.
 
     `lease` is how long other nodes wait before they take over the work of one that they no longer hear of. `grace` is
-    how long work that was stopped may take to put itself in order. `concurrency` is how much runs at once.
+    how long work that was stopped may take to put itself in order. `concurrency` is how much runs at once;
+    `keep` how long what has ended is kept.
     """
 
     lease: float = 30.0
     grace: float = 5.0
     concurrency: int = 256
+    keep: KeepFor = field(default_factory=KeepFor)
 
 
 class Engine:
@@ -57,10 +60,11 @@ class Engine:
         ids: Ids,
         drive: Callable[[Attempt], Awaitable[Ending]],
         *,
+        owner: str | None = None,
         fire_due: Callable[[], Awaitable[None]] | None = None,
         settings: EngineSettings | None = None,
     ) -> None:
-        self.owner = ids.ulid()
+        self.owner = owner or ids.ulid()
         self.watches = Watches(store, clock)
         self.settings = settings or EngineSettings()
         self._store = store
@@ -68,6 +72,7 @@ class Engine:
         self._ids = ids
         self._drive = drive
         self._fire_due = fire_due
+        self._pruning = Pruning(store, clock, self.settings.keep)
         self._running: dict[str, Attempt] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._deadlines: list[tuple[int, str]] = []
@@ -178,6 +183,10 @@ class Engine:
         attempt = self._running.get(submission_id)
         if attempt is not None and attempt.on_message is not None:
             self._keep(asyncio.create_task(_logged(attempt.on_message())))
+
+    def look(self) -> None:
+        """Look for what is due now: a schedule may have been added."""
+        self._look("due")
 
     @property
     def running(self) -> int:
@@ -398,6 +407,8 @@ class Engine:
         if not attempt.rest.done():
             attempt.rest.set_result(outcome)
         self.watches.changed(attempt.claim.id)
+        if self._pruning.due and not self._draining:
+            self._keep(asyncio.create_task(self._pruning.run()))
 
     def _rested(self, attempt: Attempt) -> None:
         if not attempt.rest.done():

@@ -26,7 +26,6 @@ from flue.engine.attempt import (
     Parked,
     Released,
     Settled,
-    failed,
     failure,
 )
 from flue.engine.catalog import Deployment
@@ -189,9 +188,9 @@ class _Prompt:
         if submission.cancel_reason is not None:
             return Outcome.aborted(submission.cancel_reason)
         if submission.interruptions >= submission.max_attempts:
-            return failed(*EXHAUSTED_ATTEMPTS)
+            return EXHAUSTED_ATTEMPTS
         deadline = submission.deadline_at
-        return failed(*EXCEEDED_TIMEOUT) if deadline is not None and deadline <= self._context.clock.now_ms() else None
+        return EXCEEDED_TIMEOUT if deadline is not None and deadline <= self._context.clock.now_ms() else None
 
     def _complete_answer(self) -> AssistantMessage | None:
         """Return the answer that the session ends with, when nothing is left to do."""

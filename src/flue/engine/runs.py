@@ -163,14 +163,14 @@ class _Run:
         self._announce_resume()
         generation = self._record.generation if self._record is not None else 0
         if generation + 1 >= self._submission.max_attempts:
-            return self.ended(failed(*EXHAUSTED_ATTEMPTS))
+            return self.ended(EXHAUSTED_ATTEMPTS)
         try:
             entry = self._entry()
         except UsageError as unknown:  # to this version of the project
             return self.ended(failure(unknown))
         if isinstance(entry, WorkflowEntry) and entry.on_interrupt == "fail":
             message = "The run was interrupted, and its workflow asks for no restart."
-            return self.ended(failed("interrupted", message))
+            return self.ended(failed(message, code="interrupted"))
         message = f'Flue workflow execution was interrupted and restarted as run "{replacement.id}".'
         error = json.dumps({**describe(OperationError(message)), "code": "interrupted"})
         self._announce_end(error)

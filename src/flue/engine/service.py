@@ -5,37 +5,33 @@ What it accepts is on disk when the call returns, and is done whatever becomes o
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from flue.definitions.agent import Agent
 from flue.definitions.budget import as_budget
-from flue.definitions.durability import Durability
 from flue.durable.port import DurableStore
 from flue.durable.records import Admission, Admitted, Message, Outcome, Run, RunQuery, Submission
+from flue.engine.admissions import Admissions, json_input, session_lane
 from flue.engine.attempt import Attempt, Ending
-from flue.engine.catalog import AgentEntry, Catalog, Deployment
+from flue.engine.catalog import Catalog, Deployment
 from flue.engine.engine import Engine, EngineSettings
 from flue.engine.event_log import LogSettings
 from flue.engine.feed import Feed
 from flue.engine.log_reader import LoggedEvent, LogReader
 from flue.engine.messages import approval_message, budget_message, event_message
-from flue.engine.place import RESERVED, Site
+from flue.engine.place import Site
 from flue.engine.prompts import Prompts
 from flue.engine.runs import Runs
+from flue.engine.schedules import Schedules
 from flue.errors import SessionError, UsageError
 from flue.events import iso_time
-from flue.harness.harness import session_key
-from flue.harness.json_values import as_json
 from flue.harness.keywords import Busy
 from flue.messages import ImageContent
 from flue.registrations import Registrations
-
-# What has no limit of its own; stores keep a number.
-_FOREVER = 100 * 365 * 24 * 3600.0
-_MAX_ID = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +79,7 @@ def waits_for_person(submission: Submission) -> bool:
 class Service:
     """A project at work on one store, in one event loop.
 
-    `deployment` may be replaced while work is under way: what runs stays with the one that it began with.
+    `project` names it among those that share the store; its schedules are kept under that name.
     """
 
     def __init__(
@@ -93,7 +89,7 @@ class Service:
         *,
         settings: EngineSettings | None = None,
         log: LogSettings | None = None,
-        fire_due: Callable[[], Awaitable[None]] | None = None,
+        project: str = "",
     ) -> None:
         runtime = deployment.runtime
         self.store = store
@@ -103,9 +99,21 @@ class Service:
         site = Site(store, runtime.clock, feed, log or LogSettings())
         self._prompts = Prompts(site, self.log)
         self._runs = Runs(site, runtime.ids)
-        self.engine = Engine(store, runtime.clock, runtime.ids, self._drive, fire_due=fire_due, settings=settings)
         self._clock = runtime.clock
         self._ids = runtime.ids
+        owner = runtime.ids.ulid()
+        self._admissions = Admissions(lambda: self.catalog, runtime.ids, owner)
+        self._schedules = Schedules(store, runtime.clock, self._admissions.scheduled, project=project)
+        self.engine = Engine(
+            store,
+            runtime.clock,
+            runtime.ids,
+            self._drive,
+            owner=owner,
+            fire_due=self._schedules.fire_due,
+            settings=settings,
+        )
+        self._starting: asyncio.Future[None] | None = None
 
     @property
     def catalog(self) -> Catalog:
@@ -123,8 +131,24 @@ class Service:
         return self
 
     async def start(self) -> None:
-        """Begin to work: take up what was left, and what is due."""
-        await self.engine.start()
+        """Begin to work: take up what was left, and what is due. Does nothing the second time."""
+        if self._starting is None:
+            self._starting = asyncio.ensure_future(self._start())
+        await asyncio.shield(self._starting)
+
+    async def _start(self) -> None:
+        try:
+            await self._schedules.load(self.registrations.schedules)
+            await self.engine.start()
+        except BaseException:
+            self._starting = None
+            raise
+
+    async def deploy(self, deployment: Deployment) -> None:
+        """Go on with another version of the project; what is under way stays with the one that it began with."""
+        self.deployment = deployment
+        await self._schedules.load(self.registrations.schedules)
+        self.engine.look()
 
     async def drain(self, timeout: float = 5.0) -> None:
         """Stop in good order within about `timeout` seconds; what is unfinished goes on after the next start."""
@@ -154,32 +178,14 @@ class Service:
         the same content is accepted once. Raises `UsageError` (`agent_not_found`, `invalid_id`, `invalid_text`),
         `SessionError` (`session_busy`, `invalid_session_name`) and `DurabilityError` (`idempotency_conflict`).
         """
-        entry = self._conversational(agent)
-        check_instance(instance)
-        if not message.strip():
-            raise UsageError("A message must not be empty.", code="invalid_text")
-        lane = session_lane(agent, instance, session)
-        if busy == "reject" and await self.store.list_lane(lane):
+        admission = self._admissions.prompt(agent, instance, message, session=session, images=images, key=key)
+        if busy == "reject" and await self.store.list_lane(admission.lane):
             raise SessionError(
                 f'Session "{session}" is already running an operation.',
                 code="session_busy",
                 hint="Wait for its answer, or let the message wait its turn.",
             )
-        payload: dict[str, Any] = {"message": message, "session": session}
-        if images:
-            payload["images"] = [image.to_json() for image in images]
-        return await self._accept(
-            Admission(
-                id=f"sub_{self._ids.ulid()}",
-                lane=lane,
-                kind="prompt",
-                target=agent,
-                payload=_text(payload),
-                instance=instance,
-                key=None if key is None else f"prompt:{agent}:{instance}:{key}",
-                **self._bounds(entry.durability),
-            )
-        )
+        return await self._accept(admission)
 
     async def dispatch(
         self,
@@ -195,35 +201,10 @@ class Service:
         The same `dispatch_id` with the same input is accepted once, and gives the first receipt. Raises as `prompt`,
         and `UsageError` (`invalid_input`) for input without a JSON form.
         """
-        admission = self.dispatch_admission(agent, instance, input, session=session, dispatch_id=dispatch_id)
+        admission = self._admissions.dispatch(agent, instance, input, session=session, dispatch_id=dispatch_id)
+        await self.start()
         admitted = await self.engine.admit(admission)
         return DispatchReceipt(json.loads(admission.payload)["dispatchId"], iso_time(admitted.accepted_at))
-
-    def dispatch_admission(
-        self,
-        agent: Agent | str,
-        instance: str,
-        input: Any,
-        *,
-        session: str = "default",
-        dispatch_id: str | None = None,
-    ) -> Admission:
-        """Return the admission of a dispatch."""
-        name = self.catalog.name_of(agent)
-        entry = self._conversational(name)
-        check_instance(instance)
-        chosen = self._ids.uuid() if dispatch_id is None else check_id(dispatch_id, "dispatch id")
-        payload = {"dispatchId": chosen, "input": _json_input(input), "session": session}
-        return Admission(
-            id=f"sub_{self._ids.ulid()}",
-            lane=session_lane(name, instance, session),
-            kind="dispatch",
-            target=name,
-            payload=_text(payload),
-            instance=instance,
-            key=f"dispatch:{name}:{instance}:{chosen}",
-            **self._bounds(entry.durability),
-        )
 
     async def start_workflow(
         self, name: str, payload: Any = None, *, key: str | None = None, request: Any = None
@@ -232,19 +213,7 @@ class Service:
 
         Raises `UsageError` (`workflow_not_found`, `invalid_input`) and `DurabilityError`.
         """
-        entry = self.catalog.workflow(name)
-        run_id = f"workflow:{name}:{self._ids.ulid()}"
-        admission = Admission(
-            id=run_id,
-            lane=run_id,
-            kind="workflow",
-            target=name,
-            payload=_text(_json_input(payload)),
-            key=None if key is None else f"workflow:{name}:{key}",
-            recorded="workflow",
-            **self._bounds(entry.durability),
-        )
-        return await self._accept(admission, request)
+        return await self._accept(self._admissions.workflow(name, payload, key=key), request)
 
     async def start_agent(
         self, name: str, instance: str, payload: Any = None, *, key: str | None = None, request: Any = None
@@ -253,52 +222,11 @@ class Service:
 
         Raises `UsageError` (`agent_not_found`, `agent_not_runnable`, `invalid_id`, `invalid_input`).
         """
-        entry = self.catalog.agent(name)
-        if entry.run is None:
-            raise UsageError(
-                f'Agent "{name}" answers prompts and has no run of its own.',
-                code="agent_not_runnable",
-                hint="Send it a message.",
-            )
-        check_instance(instance)
-        admission = Admission(
-            id=f"run_{self._ids.ulid()}",
-            lane=f"run:{name}/{instance}",
-            kind="workflow",
-            target=name,
-            payload=_text(_json_input(payload)),
-            instance=instance,
-            key=None if key is None else f"run:{name}:{instance}:{key}",
-            recorded="agent",
-            **self._bounds(entry.durability),
-        )
-        return await self._accept(admission, request)
-
-    def ticket(self, admitted: Admitted) -> Ticket:
-        """Return the ticket of accepted work."""
-        return Ticket(self.engine, self.log, admitted)
+        return await self._accept(self._admissions.agent_run(name, instance, payload, key=key), request)
 
     async def _accept(self, admission: Admission, request: Any = None) -> Ticket:
-        return self.ticket(await self.engine.admit(admission, request=request))
-
-    def _conversational(self, name: str) -> AgentEntry:
-        entry = self.catalog.agent(name)
-        if entry.agent is None:
-            raise UsageError(
-                f'Agent "{name}" runs a function and holds no conversation.',
-                code="agent_not_connectable",
-                hint="Start a run of it instead.",
-            )
-        return entry
-
-    def _bounds(self, durability: Durability) -> dict[str, Any]:
-        timeout = _FOREVER if durability.timeout is None else durability.timeout
-        return {
-            "home": self.engine.owner,
-            "max_attempts": durability.max_attempts,
-            "timeout_ms": round(timeout * 1000),
-            "reserve": RESERVED,
-        }
+        await self.start()
+        return Ticket(self.engine, self.log, await self.engine.admit(admission, request=request))
 
     # --------------------------------------------------------------------------------------- steering
 
@@ -343,7 +271,7 @@ class Service:
         The same `id` is taken once. Raises `UsageError` (`run_not_found`) when there is no such run under way.
         """
         submission = await self.store.get_submission(run_id)
-        message = event_message(id or self._ids.ulid(), name, _json_input(payload))
+        message = event_message(id or self._ids.ulid(), name, json_input(payload))
         if submission is None or not await self._deliver(submission, message):
             raise UsageError(f"No run {run_id} is under way.", code="run_not_found", hint="It may have ended.")
 
@@ -374,42 +302,3 @@ class Service:
     async def get_submission(self, submission_id: str) -> Submission | None:
         """Return accepted work as it stands."""
         return await self.store.get_submission(submission_id)
-
-
-def session_lane(agent: str, instance: str, session: str) -> str:
-    """Return the lane of a session: the key that its conversation is stored under."""
-    if not session.strip() or session.startswith("task:"):
-        raise SessionError(f'"{session}" is no name for a session.', code="invalid_session_name")
-    return f"{agent}/{session_key(check_id(instance, 'instance id'), 'default', check_id(session, 'session name'))}"
-
-
-def check_instance(instance: str) -> None:
-    """Raise `UsageError` (`invalid_id`) for a text that cannot be an instance's id."""
-    check_id(instance, "instance id")
-
-
-def check_id(text: str, what: str) -> str:
-    """Return an id that a caller chose. Raises `UsageError` (`invalid_id`)."""
-    try:
-        length = len(text.encode())
-    except UnicodeEncodeError:
-        length = 0
-    if not text.strip() or "\x00" in text or not 0 < length <= _MAX_ID:
-        raise UsageError(
-            f"The {what} must be text that is not blank, of {_MAX_ID} bytes at most.",
-            code="invalid_id",
-            hint="Zero bytes and broken surrogates are not allowed either.",
-        )
-    return text
-
-
-def _json_input(value: Any) -> Any:
-    try:
-        return as_json(value)
-    except ValueError as error:
-        raise UsageError(f"The input cannot be written as JSON: {error}.", code="invalid_input") from error
-
-
-def _text(payload: Any) -> str:
-    # Sorted, so that equal content is equal text; escaped, so that any text can be stored.
-    return json.dumps(payload, sort_keys=True, separators=(",", ":"))
