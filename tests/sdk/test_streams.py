@@ -153,7 +153,7 @@ async def test_trouble_with_the_stream_itself_is_survived() -> None:
         assert await read(client.runs.stream(RUN, **FAST)) == LOG
         troubles += [error] * 20
         with pytest.raises(FlueApiError, match="The store is away"):
-            await read(client.runs.stream(RUN, last_event_id="6", max_retries=0))
+            await read(client.runs.stream(RUN, last_event_id="3", max_retries=0))
 
 
 @pytest.mark.parametrize("data", ["{", "[]", "7", "null", '{"a":' + "[" * 100_000])

@@ -48,6 +48,16 @@ class RunStart(_Common):
     restartedFromRunId: NotRequired[str]
 
 
+class RunResume(_Common):
+    """A run goes on: it was parked, or the server had gone."""
+
+    type: Literal["run_resume"]
+    startedAt: str
+    owner: Json
+    workflowName: NotRequired[str]
+    agentName: NotRequired[str]
+
+
 class RunEnd(_Common):
     """A run ended; the last event of its log."""
 
@@ -295,6 +305,7 @@ class Idle(_Common):
 
 Event = (
     RunStart
+    | RunResume
     | RunEnd
     | OperationStart
     | Operation

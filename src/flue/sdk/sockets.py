@@ -140,10 +140,10 @@ class Socket:
             state.opening = asyncio.create_task(self._open())
             state.opening.add_done_callback(_seen)
         # Whoever is cancelled while waiting must not take the connection from the others.
-        connection = await asyncio.shield(state.opening)
+        await asyncio.wait({state.opening})
         if state.end is not None:
             raise state.end
-        return connection
+        return state.opening.result()
 
     async def _open(self) -> Connection:
         try:

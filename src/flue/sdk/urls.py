@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit, urlunsplit
 
 from flue.errors import UsageError
 
@@ -15,8 +15,8 @@ class BaseUrl:
     """Where a server is. A path in it belongs to every address: `https://example.com/api`."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in _SOCKET_SCHEMES or not parts.hostname or parts.query or parts.fragment:
+        parts = _parsed(url)
+        if parts is None or parts.scheme not in _SOCKET_SCHEMES or not parts.hostname or parts.query or parts.fragment:
             raise UsageError(
                 f"The base URL {url!r} cannot be used.",
                 code="invalid_url",
@@ -37,7 +37,20 @@ class BaseUrl:
 
 def path_of(*segments: str) -> str:
     """Return a path; the segments are escaped. Raises `UsageError` for one that no address can hold."""
-    for segment in segments:
-        if segment.strip(".") == "" and len(segment) < 3:
-            raise UsageError(f"{segment!r} cannot be part of an address.", code="invalid_id", hint="Use another id.")
-    return "".join(f"/{quote(segment, safe='')}" for segment in segments)
+    try:
+        path = "".join(f"/{quote(segment, safe='')}" for segment in segments)
+    except UnicodeEncodeError:
+        path = ""
+    # Dots alone lead to another place.
+    if not path or {"", ".", ".."} & set(segments):
+        raise UsageError(
+            f"A part of {segments!r} cannot stand in an address.", code="invalid_id", hint="Use another id."
+        )
+    return path
+
+
+def _parsed(url: str) -> SplitResult | None:
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return None
