@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from flue.messages import AssistantContent, AssistantMessage, Json, ThinkingLevel, ToolSpecs, Transcript
+from flue.messages import AssistantContent, AssistantMessage, Json, ThinkingLevel, ToolSpecs, Transcript, Usage
 
 # ---------------------------------------------------------------------------------------------------- models
 
@@ -193,13 +193,20 @@ SESSION_FORMAT = 3
 
 @dataclass(frozen=True, slots=True)
 class SessionHead:
-    """A session without its entries. Times are ISO 8601 in UTC with milliseconds."""
+    """A session without its entries. Times are ISO 8601 in UTC with milliseconds.
+
+    `start` is the position of the first entry that what the model sees needs, counted from 0; `usage` is what the whole
+    session has used. They are what a session is loaded with at a cost that does not grow with its history. A head that
+    was written without them has `start` 0 and `usage` None: then all entries have to be read.
+    """
 
     leaf_id: str | None
     metadata: Json
     created_at: str
     updated_at: str
     version: int = SESSION_FORMAT
+    start: int = 0
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,17 +219,26 @@ class EntryRow:
 
 @dataclass(frozen=True, slots=True)
 class StoredSession:
-    """A session as loaded: its head and its entries in the order they were appended."""
+    """A session as loaded: its head, and its entries from position `first` on in the order they were appended."""
 
     head: SessionHead
     entries: tuple[EntryRow, ...]
+    first: int = 0
+
+    @property
+    def count(self) -> int:
+        """Return the number of all entries of the session, loaded or not."""
+        return self.first + len(self.entries)
 
 
 class Store(Protocol):
     """Where sessions live. Every method is one atomic transition."""
 
-    async def load_session(self, key: str) -> StoredSession | None:
-        """Return the session, or None."""
+    async def load_session(self, key: str, *, start: int | None = None) -> StoredSession | None:
+        """Return the session with its entries from position `start` on (None: the head's `start`), or None.
+
+        Entries before that cost nothing. Where there are fewer, none are returned, and `first` is their number.
+        """
         ...
 
     def append_entries(

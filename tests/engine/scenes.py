@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,7 +14,7 @@ from flue.engine.admissions import session_lane
 from flue.engine.catalog import AgentEntry, Catalog, WorkflowEntry
 from flue.engine.service import Service
 from flue.errors import DurabilityError
-from flue.harness.entries import entry_from_json, visible_path
+from flue.harness.entries import StoredEntries
 from flue.host import open_service
 from flue.messages import Message, TextContent
 from flue.testing import VirtualClock
@@ -150,8 +149,9 @@ async def conversation(store: Any, agent: str, instance: str, session: str = "de
     stored = await store.load_session(session_lane(agent, instance, session))
     if stored is None:
         return []
-    entries = [entry_from_json(json.loads(row.body)) for row in stored.entries]
-    return [entry.message for entry in visible_path(entries, stored.head.leaf_id)]
+    path = StoredEntries(stored.entries).visible_path(stored.head.leaf_id)
+    assert path is not None
+    return [entry.message for entry in path]
 
 
 def texts(messages: Iterable[Message]) -> list[str]:

@@ -337,8 +337,8 @@ async def killed(store: MemoryStore, model: ScriptedModel, **config: Any) -> Asy
             lost.set_result(None)
             return lost
 
-        async def load_session(self, key: str) -> Any:
-            return await store.load_session(key)
+        async def load_session(self, key: str, **start: Any) -> Any:
+            return await store.load_session(key, **start)
 
     cord = Cord()
     async with open_context(id="i1", env={}, store=cord, clock=VirtualClock(auto=True), ids=SequentialIds()) as context:

@@ -22,9 +22,9 @@ class ClaimedStore:
         self.outbox = outbox
         self._store = store
 
-    async def load_session(self, key: str) -> StoredSession | None:
-        """Return the session, or None."""
-        return await self._store.load_session(key)
+    async def load_session(self, key: str, *, start: int | None = None) -> StoredSession | None:
+        """Return the session, or None; see `flue.ports.Store`."""
+        return await self._store.load_session(key, start=start)
 
     def append_entries(
         self, key: str, head: SessionHead, entries: Sequence[EntryRow], *, expected: int, after: str | None = None

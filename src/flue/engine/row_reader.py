@@ -12,7 +12,7 @@ from flue.engine.delta_reader import DeltaReader, DeltaRow
 from flue.engine.json_text import encode, field, joined, message_json
 from flue.engine.logged import LoggedEvent
 from flue.errors import DurabilityError
-from flue.harness.entries import Entry, entry_from_json, visible_path
+from flue.harness.entries import Entry, StoredEntries
 
 _PAGE = 200
 _LINES = 256
@@ -111,35 +111,43 @@ class RowReader:
 
     async def _messages(self, wanted: Any) -> str:
         """Return the messages that a model was sent, from the stored session."""
-        session = self._sessions.get(wanted["session"])
-        if session is None or wanted["leaf"] not in session.ids:
-            session = self._sessions[wanted["session"]] = await _Session.load(self._store, wanted["session"])
-        return session.messages(**{name: wanted[name] for name in ("leaf", "count", "limit", "redacted")})
+        key = wanted["session"]
+        session = self._sessions.setdefault(key, _Session(self._store, key))
+        return await session.messages(**{name: wanted[name] for name in ("leaf", "count", "limit", "redacted")})
 
 
 class _Session:
-    """A stored session's entries, and their messages as text."""
+    """A stored session's entries, as far back as they were asked for, and their messages as text."""
 
-    def __init__(self, entries: list[Entry]) -> None:
-        self.ids = {entry.id for entry in entries}
-        self._entries = entries
+    def __init__(self, store: DurableStore, key: str) -> None:
+        self._store = store
+        self._key = key
+        self._entries = StoredEntries(())
         self._texts: dict[str, str] = {}
 
-    @classmethod
-    async def load(cls, store: DurableStore, key: str) -> _Session:
-        stored = await store.load_session(key)
-        return cls([] if stored is None else [entry_from_json(json.loads(row.body)) for row in stored.entries])
-
-    def messages(self, leaf: str, count: int, limit: int, redacted: bool) -> str:
-        if leaf not in self.ids:
+    async def messages(self, leaf: str, count: int, limit: int, redacted: bool) -> str:
+        path = await self._path(leaf)
+        if path is None:
             return _gone("the session was deleted, or is kept elsewhere")
-        path = visible_path(self._entries, leaf)
         if len(path) != count:
             return _gone("the session was changed")
         for entry in path:
             if entry.id not in self._texts:
                 self._texts[entry.id] = field(message_json(entry.message, redacted=redacted), limit)
         return joined([self._texts[entry.id] for entry in path], limit)
+
+    async def _path(self, leaf: str) -> list[Entry] | None:
+        path = self._entries.visible_path(leaf)
+        # What the model sees now, and only for an older log all there is.
+        for start in (None, 0):
+            if path is not None:
+                break
+            stored = await self._store.load_session(self._key, start=start)
+            if stored is None:
+                break
+            self._entries = StoredEntries(stored.entries)
+            path = self._entries.visible_path(leaf)
+        return path
 
 
 def answers_begun(row: EventRow, deltas: DeltaReader, turn: str) -> list[int]:

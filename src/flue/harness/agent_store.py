@@ -18,9 +18,9 @@ class AgentStore:
         self._store = store
         self._prefix = f"{agent}/"
 
-    async def load_session(self, key: str) -> StoredSession | None:
-        """Return the session, or None."""
-        return await self._store.load_session(self._prefix + key)
+    async def load_session(self, key: str, *, start: int | None = None) -> StoredSession | None:
+        """Return the session, or None; see `flue.ports.Store`."""
+        return await self._store.load_session(self._prefix + key, start=start)
 
     def append_entries(
         self, key: str, head: SessionHead, entries: Sequence[EntryRow], *, expected: int, after: str | None = None

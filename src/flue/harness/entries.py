@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from flue.errors import DurabilityError
 from flue.messages import Json, Message, TextContent, Usage, UserMessage, message_from_json
+from flue.ports import EntryRow
 
 Source = Literal["prompt", "skill", "shell", "task", "retry", "dispatch", "steer", "signal"]
 
@@ -119,27 +120,52 @@ def encode_entry(entry: Entry) -> str:
     return text
 
 
-def visible_path(entries: Sequence[Entry], leaf_id: str | None) -> list[Entry]:
-    """Return what the model sees of the path to `leaf_id`: the newest compaction first, then what it kept and after.
+class StoredEntries:
+    """Entries as stores keep them, by id. Each is read when a path leads to it, and then once."""
 
-    Raises `DurabilityError` (code `store_corrupt`) when the path leads to an entry that is not there.
-    """
-    by_id = {entry.id: entry for entry in entries}
-    path: list[Entry] = []
-    while leaf_id is not None:
-        # Taken out, so that a path that runs in a circle comes to an end.
-        entry = by_id.pop(leaf_id, None)
+    def __init__(self, rows: Iterable[EntryRow]) -> None:
+        self._bodies = {row.id: row.body for row in rows}
+        self._read: dict[str, Entry] = {}
+
+    def __getitem__(self, id: str) -> Entry:
+        """Return an entry. Raises `DurabilityError` (code `store_corrupt`) for what this version cannot read."""
+        entry = self._read.get(id)
         if entry is None:
-            raise DurabilityError(f"A session's entry {leaf_id} is missing.", code="store_corrupt")
-        path.append(entry)
-        leaf_id = entry.parent_id
-    path.reverse()
-    at, compaction = next(
-        ((at, entry) for at, entry in reversed(list(enumerate(path))) if isinstance(entry, CompactionEntry)),
-        (0, None),
-    )
-    if compaction is None:
-        return path
-    first = next((place for place, entry in enumerate(path) if entry.id == compaction.first_kept_entry_id), at)
-    kept = [entry for entry in path[first:at] if not isinstance(entry, CompactionEntry)]
-    return [compaction, *kept, *path[at + 1 :]]
+            entry = self._read[id] = _decode(id, self._bodies[id])
+        return entry
+
+    def visible_path(self, leaf_id: str | None) -> list[Entry] | None:
+        """Return what the model sees of the path to `leaf_id`: the newest compaction, then what it kept and after.
+
+        None when the path needs an entry that is not among these. Nothing before what it needs is looked at. Raises
+        what reading an entry raises.
+        """
+        compaction: CompactionEntry | None = None
+        kept: list[Entry] = []
+        after: list[Entry] = []
+        first_kept = False
+        seen: set[str] = set()
+        while leaf_id is not None and not first_kept:
+            # Not twice the same, so that a path that runs in a circle comes to an end.
+            if leaf_id not in self._bodies or leaf_id in seen:
+                return None
+            seen.add(leaf_id)
+            entry = self[leaf_id]
+            if compaction is None and isinstance(entry, CompactionEntry):
+                compaction = entry
+            elif not isinstance(entry, CompactionEntry):
+                (after if compaction is None else kept).append(entry)
+            first_kept = compaction is not None and entry.id == compaction.first_kept_entry_id
+            leaf_id = entry.parent_id
+        if compaction is None:
+            return after[::-1]
+        # A compaction that names no entry of the path before it kept nothing.
+        return [compaction, *(reversed(kept) if first_kept else ()), *reversed(after)]
+
+
+def _decode(id: str, body: str) -> Entry:
+    try:
+        data = json.loads(body)
+    except ValueError as error:
+        raise DurabilityError(f"A session's entry {id} is not JSON: {error}.", code="store_corrupt") from error
+    return entry_from_json(data)

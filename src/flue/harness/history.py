@@ -1,6 +1,7 @@
 """A session's history: the path the model sees, and the way of its entries into the store.
 
-Stores keep one row an entry; each entry is encoded once. In memory stays only what the model still sees.
+Stores keep one row an entry; each entry is encoded once. In memory is only what the model still sees, and only that is
+read when a session is loaded: what came before it costs nothing more.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,9 +20,8 @@ from flue.harness.entries import (
     Entry,
     MessageEntry,
     Source,
+    StoredEntries,
     encode_entry,
-    entry_from_json,
-    visible_path,
 )
 from flue.messages import AssistantMessage, Json, Message, Transcript, Usage
 from flue.ports import SESSION_FORMAT, Clock, EntryRow, Ids, SessionHead, Store, StoredSession
@@ -55,7 +55,6 @@ class History:
         self._store = store
         self._clock = clock
         self._ids = ids
-        self._ids_taken: set[str] = set()
         self._leaf_id: str | None = None
         self._created_at = iso_time(clock.now_ms())
         self._confirmed = 0
@@ -66,16 +65,22 @@ class History:
         self._head_changed = True
         self._failed = False
         self._tallies: list[Tally] = []
+        self._start = 0
+        self._positions: dict[str, int] = {}  # of the entries in `path`
 
     @classmethod
     async def load(cls, key: str, store: Store, clock: Clock, ids: Ids) -> History | None:
         """Return the stored history, or None. Raises `DurabilityError` when it cannot be read."""
-        stored = await store.load_session(key)
-        if stored is None:
-            return None
-        history = cls(key, store, clock, ids)
-        history._restore(stored)
-        return history
+        for start in (None, 0):
+            stored = await store.load_session(key, start=start)
+            if stored is None:
+                return None
+            _check_format(key, stored)
+            history = cls(key, store, clock, ids)
+            if history._restore(stored):
+                return history
+            # The head was wrong about where to start. The entries themselves say what is true.
+        raise DurabilityError(f"Session {key} lacks entries that its newest one leads to.", code="store_corrupt")
 
     @property
     def leaf_id(self) -> str | None:
@@ -96,7 +101,9 @@ class History:
 
     def drop_last(self) -> None:
         """Leave the newest entry: what is appended next follows the one before it."""
-        self._leaf_id = self.path.pop().parent_id
+        dropped = self.path.pop()
+        del self._positions[dropped.id]
+        self._leaf_id = dropped.parent_id
         self.transcript = Transcript(self.transcript.messages[:-1])
         self._head_changed = True
 
@@ -114,6 +121,8 @@ class History:
         )
         self._add(entry)
         self.path = [entry, *self.path[kept:]]
+        self._positions = {item.id: self._positions[item.id] for item in self.path}
+        self._start = min(self._positions.values())
         self.transcript = Transcript([item.message for item in self.path])
         self._count(usage)
         return entry
@@ -183,7 +192,7 @@ class History:
     async def export(self) -> Json:
         """Return the whole session in exchange format version 3."""
         await self.durable()
-        stored = await self._store.load_session(self.key)
+        stored = await self._store.load_session(self.key, start=0)
         head = self._head()
         return {
             "version": head.version,
@@ -195,6 +204,7 @@ class History:
         }
 
     def _add(self, entry: Entry) -> None:
+        self._positions[entry.id] = self._next_position
         self._unconfirmed.append(entry)
         self._leaf_id = entry.id
 
@@ -211,47 +221,46 @@ class History:
         self._queued -= count
 
     def _head(self) -> SessionHead:
-        return SessionHead(self._leaf_id, self.metadata, self._created_at, iso_time(self._clock.now_ms()))
+        now = iso_time(self._clock.now_ms())
+        return SessionHead(self._leaf_id, self.metadata, self._created_at, now, start=self._start, usage=self.usage)
+
+    @property
+    def _next_position(self) -> int:
+        return self._confirmed + len(self._unconfirmed)
 
     def _entry_id(self) -> str:
-        while (fresh := self._ids.entry()) in self._ids_taken:
-            pass
-        self._ids_taken.add(fresh)
-        return fresh
+        # The position makes it unique in the session; the rest tells it from what another process puts there.
+        return f"{self._next_position:x}-{self._ids.entry()}"
 
-    def _restore(self, stored: StoredSession) -> None:
-        if stored.head.version > SESSION_FORMAT:
-            raise DurabilityError(
-                f"Session {self.key} has format {stored.head.version}; this version reads up to {SESSION_FORMAT}.",
-                code="store_newer_format",
-                hint="Upgrade flue-agents.",
-            )
-        entries = [_read_entry(row) for row in stored.entries]
-        self._ids_taken = {entry.id for entry in entries}
-        self._leaf_id = stored.head.leaf_id
-        self.metadata = stored.head.metadata
-        self._created_at = stored.head.created_at
-        self._confirmed = len(entries)
-        self._last_confirmed = entries[-1].id if entries else None
+    def _restore(self, stored: StoredSession) -> bool:
+        """Take over what is visible of a stored session; return False when that is not all there."""
+        head, rows = stored.head, stored.entries
+        entries = StoredEntries(rows)
+        path = entries.visible_path(head.leaf_id)
+        if path is None:
+            return False
+        self.path = path
+        self.transcript = Transcript([entry.message for entry in path])
+        self.usage = _usage_of(entries[row.id] for row in rows) if head.usage is None else head.usage
+        self.metadata = head.metadata
+        self._leaf_id = head.leaf_id
+        self._created_at = head.created_at
+        self._confirmed = stored.count
+        self._last_confirmed = rows[-1].id if rows else None
         self._head_changed = False
-        for entry in entries:
-            if isinstance(entry, CompactionEntry):
-                self._count(entry.usage)
-            elif isinstance(entry.message, AssistantMessage):
-                self._count(entry.message.usage)
-        self.path = visible_path(entries, self._leaf_id)
-        self.transcript = Transcript([entry.message for entry in self.path])
+        positions = {row.id: position for position, row in enumerate(rows, stored.first)}
+        self._positions = {entry.id: positions[entry.id] for entry in path}
+        self._start = min(self._positions.values(), default=stored.first)
+        return True
 
     async def _reconcile(self) -> None:
         """Find out what of the unconfirmed entries reached the store."""
         await asyncio.gather(*self._writes, return_exceptions=True)
         self._writes = []
-        stored = await self._store.load_session(self.key)
+        stored = await self._store.load_session(self.key, start=max(0, self._confirmed - 1))
         ids = [row.id for row in stored.entries] if stored else []
-        arrived = ids[self._confirmed :]
-        confirmed = ids[: self._confirmed]
-        same = len(confirmed) == self._confirmed and (not confirmed or confirmed[-1] == self._last_confirmed)
-        if not same or arrived != [entry.id for entry in self._unconfirmed[: len(arrived)]]:
+        before, arrived = ([self._last_confirmed], ids[1:]) if self._confirmed else ([], ids)
+        if ids[: len(before)] != before or arrived != [entry.id for entry in self._unconfirmed[: len(arrived)]]:
             self.stale = True
             raise self._conflict()
         self._queued = len(arrived)
@@ -267,9 +276,20 @@ class History:
         )
 
 
-def _read_entry(row: EntryRow) -> Entry:
-    try:
-        data = json.loads(row.body)
-    except ValueError as error:
-        raise DurabilityError(f"A session's entry {row.id} is not JSON: {error}.", code="store_corrupt") from error
-    return entry_from_json(data)
+def _check_format(key: str, stored: StoredSession) -> None:
+    if stored.head.version > SESSION_FORMAT:
+        raise DurabilityError(
+            f"Session {key} has format {stored.head.version}; this version reads up to {SESSION_FORMAT}.",
+            code="store_newer_format",
+            hint="Upgrade flue-agents.",
+        )
+
+
+def _usage_of(entries: Iterable[Entry]) -> Usage:
+    total = Usage()
+    for entry in entries:
+        if isinstance(entry, CompactionEntry):
+            total += entry.usage
+        elif isinstance(entry.message, AssistantMessage):
+            total += entry.message.usage
+    return total

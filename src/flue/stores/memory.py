@@ -23,12 +23,14 @@ class MemoryStore(MemoryWork):
         self._sessions = MemorySessions()
         super().__init__(self._sessions)
 
-    async def load_session(self, key: str) -> StoredSession | None:
-        """Return the session, or None."""
+    async def load_session(self, key: str, *, start: int | None = None) -> StoredSession | None:
+        """Return the session, or None; see `flue.ports.Store`."""
         session = self._sessions.by_key.get(key)
         if session is None:
             return None
-        return StoredSession(replace(session.head, metadata=json.loads(session.metadata)), tuple(session.entries))
+        head = replace(session.head, metadata=json.loads(session.metadata))
+        first = min(head.start if start is None else start, len(session.entries))
+        return StoredSession(head, tuple(session.entries[first:]), first)
 
     def append_entries(
         self, key: str, head: SessionHead, entries: Sequence[EntryRow], *, expected: int, after: str | None = None

@@ -27,6 +27,7 @@ class _Append:
 class PersistStore:
     """A `Store` over a user's object that keeps whole sessions, as JSON data in exchange format version 3.
 
+    That format has no place for a head's `start` and `usage`: a session is always read to its beginning.
     The object's methods may be async or plain. An append loads the session, adds to it and saves it whole, so its
     cost grows with the session; appends to one session that arrive during a save are saved together by the next
     one. An append is as durable as the object's `save` makes it. Changes by others are noticed when the session is
@@ -42,12 +43,12 @@ class PersistStore:
         self._savers: dict[str, asyncio.Task[None]] = {}
         self._closed = False
 
-    async def load_session(self, key: str) -> StoredSession | None:
-        """Return the session with everything that was queued for it here, or None."""
+    async def load_session(self, key: str, *, start: int | None = None) -> StoredSession | None:
+        """Return the session with everything that was queued for it here, or None; see `flue.ports.Store`."""
         self._check_open()
         await self._flush(key)
         data = await self._load(key)
-        return None if data is None else _to_stored(data)
+        return None if data is None else _to_stored(data, start or 0)
 
     def append_entries(
         self, key: str, head: SessionHead, entries: Sequence[EntryRow], *, expected: int, after: str | None = None
@@ -176,7 +177,8 @@ def _head_json(head: SessionHead) -> Json:
     }
 
 
-def _to_stored(data: Json) -> StoredSession:
+def _to_stored(data: Json, start: int) -> StoredSession:
     head = SessionHead(data["leafId"], data["metadata"], data["createdAt"], data["updatedAt"], data["version"])
-    entries = (EntryRow(entry["id"], json.dumps(entry, separators=(",", ":"))) for entry in data["entries"])
-    return StoredSession(head, tuple(entries))
+    first = min(start, len(data["entries"]))
+    entries = (EntryRow(entry["id"], json.dumps(entry, separators=(",", ":"))) for entry in data["entries"][first:])
+    return StoredSession(head, tuple(entries), first)

@@ -43,6 +43,11 @@ MIGRATIONS: tuple[Sequence[str], ...] = (
             serial="BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY", integer="BIGINT", text='TEXT COLLATE "C"'
         ),
     ),
+    (
+        # A session that was written without them is read to its beginning, until it is written again.
+        "ALTER TABLE sessions ADD COLUMN start BIGINT NOT NULL DEFAULT 0",
+        "ALTER TABLE sessions ADD COLUMN usage TEXT",
+    ),
 )
 """What turns format n into format n+1; a new schema starts at format 0. Only ever add to the end."""
 

@@ -43,6 +43,11 @@ MIGRATIONS: tuple[Migration, ...] = (
         )""",
     ),
     durable_tables(serial="INTEGER PRIMARY KEY AUTOINCREMENT", integer="INTEGER", text="TEXT"),
+    (
+        # A session that was written without them is read to its beginning, until it is written again.
+        "ALTER TABLE sessions ADD COLUMN start INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE sessions ADD COLUMN usage TEXT",
+    ),
 )
 """What turns format n into format n+1, as SQL statements; a new file starts at format 0. Only ever add to the end."""
 

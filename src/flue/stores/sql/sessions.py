@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flue.durable.records import SessionAppend
+from flue.messages import Usage
 from flue.ports import EntryRow, SessionHead, StoredSession
 from flue.stores.failures import session_conflict
 from flue.stores.sql.transaction import Transaction
@@ -19,6 +20,7 @@ class Append:
     key: str
     head: SessionHead
     metadata: str
+    usage: str | None
     rows: Sequence[tuple[str, str]]
     expected: int
     after: str | None
@@ -26,9 +28,11 @@ class Append:
     @classmethod
     def of(cls, append: SessionAppend) -> Append:
         """Encode what `Store.append_entries` is given."""
-        metadata = json.dumps(append.head.metadata, separators=(",", ":"))
+        head = append.head
+        metadata = json.dumps(head.metadata, separators=(",", ":"))
+        usage = None if head.usage is None else json.dumps(head.usage.to_json(), separators=(",", ":"))
         rows = [(entry.id, entry.body) for entry in append.entries]
-        return cls(append.key, append.head, metadata, rows, append.expected, append.after)
+        return cls(append.key, head, metadata, usage, rows, append.expected, append.after)
 
 
 def append(tx: Transaction, append: Append) -> None:
@@ -54,14 +58,16 @@ def append(tx: Transaction, append: Append) -> None:
     )
     head, count = append.head, found + len(append.rows)
     tx.execute(
-        "UPDATE sessions SET version = ?, entries = ?, leaf_id = ?, metadata = ?, created_at = ?, updated_at = ?"
-        " WHERE number = ?",
+        "UPDATE sessions SET version = ?, entries = ?, leaf_id = ?, metadata = ?, created_at = ?, updated_at = ?,"
+        " start = ?, usage = ? WHERE number = ?",
         head.version,
         count,
         head.leaf_id,
         append.metadata,
         head.created_at,
         head.updated_at,
+        head.start,
+        append.usage,
         number,
     )
 
@@ -82,15 +88,21 @@ def delete(tx: Transaction, key: str) -> None:
         tx.execute("DELETE FROM sessions WHERE number = ?", session[0])
 
 
-def load(tx: Transaction, key: str) -> StoredSession | None:
-    """Return a session, or None."""
-    row = tx.row("SELECT number, leaf_id, metadata, created_at, updated_at, version FROM sessions WHERE key = ?", key)
+def load(tx: Transaction, key: str, start: int | None) -> StoredSession | None:
+    """Return a session with its entries from a position on (None: its own `start`), or None."""
+    row = tx.row(
+        "SELECT number, entries, leaf_id, metadata, created_at, updated_at, version, start, usage"
+        " FROM sessions WHERE key = ?",
+        key,
+    )
     if row is None:
         return None
-    number, leaf_id, metadata, created_at, updated_at, version = row
-    entries = tx.rows("SELECT id, body FROM entries WHERE session = ? ORDER BY position", number)
-    head = SessionHead(leaf_id, json.loads(metadata), created_at, updated_at, version)
-    return StoredSession(head, tuple(EntryRow(id, body) for id, body in entries))
+    number, count, leaf_id, metadata, created_at, updated_at, version, own_start, usage = row
+    used = None if usage is None else Usage.from_json(json.loads(usage))
+    head = SessionHead(leaf_id, json.loads(metadata), created_at, updated_at, version, own_start, used)
+    first = min(own_start if start is None else start, count)
+    rows = tx.rows("SELECT id, body FROM entries WHERE session = ? AND position >= ? ORDER BY position", number, first)
+    return StoredSession(head, tuple(EntryRow(id, body) for id, body in rows), first)
 
 
 def list_keys(tx: Transaction, prefix: str) -> list[str]:

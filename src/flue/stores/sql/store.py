@@ -61,9 +61,9 @@ class SqlStore(ABC):
 
     # ---------------------------------------------------------------------------------------------- sessions
 
-    async def load_session(self, key: str) -> StoredSession | None:
-        """Return the session with everything that was queued for it in this process, or None."""
-        return await self._read(lambda tx: sessions.load(tx, key), key)
+    async def load_session(self, key: str, *, start: int | None = None) -> StoredSession | None:
+        """Return the session with what was queued for it in this process, or None; see `flue.ports.Store`."""
+        return await self._read(lambda tx: sessions.load(tx, key, start), key)
 
     def append_entries(
         self, key: str, head: SessionHead, entries: Sequence[EntryRow], *, expected: int, after: str | None = None
@@ -119,12 +119,14 @@ class SqlStore(ABC):
             lambda tx: admit(tx, admission, now, claimant=claimant), lane=admission.lane, touches=(admission.id,)
         )
 
-    def claim(self, claimants: Sequence[Claimant], *, now: int) -> Awaitable[list[Claim]]:
+    def claim(
+        self, claimants: Sequence[Claimant], *, now: int, lanes: Collection[str] | None = None
+    ) -> Awaitable[list[Claim]]:
         """See `flue.durable.port.DurableStore`."""
-        given = tuple(claimants)
+        given, wanted = tuple(claimants), None if lanes is None else frozenset(lanes)
         if not given:
             return asyncio.sleep(0, [])
-        return self._submit(lambda tx: claiming.claim(tx, given, now))
+        return self._submit(lambda tx: claiming.claim(tx, given, now, wanted))
 
     def checkpoint(self, claim: Claim, writes: Writes) -> Awaitable[None]:
         """See `flue.durable.port.DurableStore`."""
