@@ -14,6 +14,8 @@ from flue.errors import FlueError
 from flue.messages import Json
 
 StopReason = Literal["abort", "deadline", "lost"]
+Phase = Literal["driving", "ending", "abandoned"]
+"""Whether the work is done, or comes to rest, or is no more this attempt's: what its task still does is for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +66,10 @@ class Attempt:
         """Set when the process is about to end: the work stops where it can be continued."""
         self.on_message: Callable[[], Awaitable[None]] | None = None
         """Called when a message came for this work while it runs."""
+        self.waits: Callable[[], bool] = lambda: False
+        """Says whether something in this work waits for a message while it runs."""
         self.task: asyncio.Task[None] | None = None
-        self.finished = False
-        """Set when nothing that the task still does counts any more."""
+        self.phase: Phase = "driving"
         self.rest: asyncio.Future[Outcome | None] = asyncio.get_running_loop().create_future()
         """How the submission ended, once it has; None when the attempt came to rest in another way."""
 
@@ -75,11 +78,30 @@ class Attempt:
         """Return the submission as it was when it was claimed."""
         return self.claim.submission
 
-    def stop(self, reason: StopReason, text: str = "") -> None:
-        """End the attempt: its task is cancelled, and puts what it works on in order. The first reason stays."""
-        if self.stopped is None and self.task is not None and not self.finished:
-            self.stopped, self.stop_text = reason, text
-            self.task.cancel()
+    def stop(self, reason: StopReason, text: str = "") -> bool:
+        """Have the attempt's task cancelled, which puts what it works on in order; say whether that was done.
+
+        The first reason counts; what is coming to rest already is not stopped.
+        """
+        if self.stopped is not None or self.phase != "driving" or self.task is None:
+            return False
+        self.stopped, self.stop_text = reason, text
+        self.task.cancel()
+        return True
+
+    def begin_again(self) -> None:
+        """Go on with the work under the same claim."""
+        self.fresh = False
+
+    def settle(self, outcome: Outcome) -> None:
+        """Tell those who wait how the submission ended."""
+        if not self.rest.done():
+            self.rest.set_result(outcome)
+
+    def come_to_rest(self) -> None:
+        """Tell those who wait that the submission goes on elsewhere, or later, if it has not ended."""
+        if not self.rest.done():
+            self.rest.set_result(None)
 
     def outcome_of_stop(self) -> Outcome:
         """Return how the submission ends that was stopped."""

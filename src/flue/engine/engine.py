@@ -15,24 +15,31 @@ What is accepted by `admit` starts at once, without a look into the store, when 
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from flue.durable.outbox import Outbox
 from flue.durable.port import DurableStore
 from flue.durable.records import Admission, Admitted, Claim, Claimant, Outcome, Submission, Wake
-from flue.engine.attempt import Attempt, Ending, Parked, Released, Restarted, Settled, failure
+from flue.engine.attempt import Attempt, Ending, Restarted, Settled
+from flue.engine.expected import Expected
 from flue.engine.pruning import KeepFor, Pruning
 from flue.engine.watch import Watches
+from flue.engine.workers import Workers, quietly
 from flue.errors import DurabilityError, UsageError
 from flue.ports import Clock, Ids
 
 logger = logging.getLogger("flue")
 _BATCH = 64
 _SOON = 1.0
+_TAKEN_UP = "Work that a process left when it ended without a word is taken up again: %d."
+_LEFT = (
+    "Work that a process left when it ended without a word waits for a server (flue dev), or for whoever goes on with"
+    " its session: %d."
+)
+_TAKEN_UP = "A process ended without a word; %d of its submissions are taken up here."
+_LEFT = "A process ended without a word; %d of its submissions wait for a server, or for who asked."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +49,16 @@ class EngineSettings:
     `lease` is how long other nodes wait before they take over the work of one that they no longer hear of. `grace` is
     how long work that was stopped may take to put itself in order. `concurrency` is how much runs at once;
     `keep` how long what has ended is kept.
+
+    With `take_over` the engine claims all the work that is free, whoever accepted it, and fires schedules: what servers
+    do. Without, it claims what was accepted or adopted here, and what stands before that in its lanes.
     """
 
     lease: float = 30.0
     grace: float = 5.0
     concurrency: int = 256
     keep: KeepFor = field(default_factory=KeepFor)
+    take_over: bool = True
 
 
 class Engine:
@@ -70,12 +81,13 @@ class Engine:
         self._store = store
         self._clock = clock
         self._ids = ids
-        self._drive = drive
         self._fire_due = fire_due
         self._pruning = Pruning(store, clock, self.settings.keep)
-        self._running: dict[str, Attempt] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._deadlines: list[tuple[int, str]] = []
+        self._drive = drive
+        self._expected = Expected()
+        self._workers = Workers(store, clock, self._driven, grace=self.settings.grace, rested=self._rested, renew=self._renew)
+        self._tasks = self._workers.tasks
+        self._expected: dict[str, str] = {}
         self._pending: set[str] = {"gone", "due", "work"}
         self._woken = asyncio.Event()
         self._started: asyncio.Future[None] | None = None
@@ -99,7 +111,7 @@ class Engine:
             self._started = None
             raise
         self._unlisten = self._store.listen(self._on_wake)
-        self._keep(asyncio.create_task(self._serve(), name="flue engine"))
+        self._tasks.start(self._serve(), name="flue engine")
 
     async def drain(self, timeout: float) -> None:
         """Stop: accept nothing more, let work stop where it can be continued, give back what has not by `timeout`.
@@ -110,34 +122,12 @@ class Engine:
             self._draining = True
             return
         self._draining = True
-        for attempt in self._running.values():
-            attempt.pause_wanted = True
-        await self._until(lambda: not self._running, timeout)
-        for attempt in list(self._running.values()):
-            attempt.finished = True
-            release = self._store.release(attempt.claim, now=self._clock.now_ms(), interrupted=True)
-            await self._quietly(release, "given back")
+        await self._workers.give_up(timeout)
         if self._unlisten is not None:
             self._unlisten()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=_SOON)
+        await self._tasks.cancel(_SOON)
         self.watches.close()
-        await self._quietly(self._store.retire(self.owner, now=self._clock.now_ms()), "retired")
-
-    async def _until(self, done: Callable[[], bool], timeout: float) -> None:
-        end = asyncio.create_task(self._clock.sleep(timeout))
-        while not done() and not end.done():
-            attempts = [attempt.task for attempt in self._running.values() if attempt.task is not None]
-            await asyncio.wait([end, *attempts], return_when=asyncio.FIRST_COMPLETED)
-        end.cancel()
-
-    async def _quietly(self, transition: Awaitable[Any], what: str) -> None:
-        try:
-            await transition
-        except DurabilityError as error:
-            logger.warning("Work could not be %s: %s", what, error)
+        await quietly(self._store.retire(self.owner, now=self._clock.now_ms()), "retired")
 
     # -------------------------------------------------------------------------------------- accepting
 
@@ -150,39 +140,71 @@ class Engine:
         if self._draining:
             raise UsageError("The server is shutting down.", code="shutting_down", hint="Try again in a moment.")
         await self.start()
-        return await asyncio.shield(self._keep(asyncio.create_task(self._admit(admission, request))))
+        return await asyncio.shield(self._tasks.start(self._admit(admission, request)))
 
     async def outcome(
         self, submission_id: str, *, until: Callable[[Submission], bool] | None = None
     ) -> Outcome | Submission:
         """Wait for the end of a submission, wherever it runs; see `Watches.outcome`."""
-        attempt = self._running.get(submission_id)
+        attempt = self._workers.find(submission_id)
         outcome = await asyncio.shield(attempt.rest) if attempt is not None else None
-        return outcome if outcome is not None else await self.watches.outcome(submission_id, until=until)
+        if outcome is not None:
+            return outcome
+        found = await self.watches.outcome(submission_id, until=until)
+        if isinstance(found, Outcome):
+            self._expected.discard(submission_id)
+        return found
 
     async def _admit(self, admission: Admission, request: Any) -> Admitted:
         now = self._clock.now_ms()
-        free = len(self._running) < self.settings.concurrency
+        free = len(self._workers) < self.settings.concurrency
         claimant = self._claimant(now) if free else None
-        admitted = await self._store.admit(admission, now=now, claimant=claimant)
+        # Before it is there: it may be ready to be claimed as soon as it is.
+        self._expect(admission.id, admission.lane)
+        try:
+            admitted = await self._store.admit(admission, now=now, claimant=claimant)
+        except BaseException:
+            self._expected.discard(admission.id)
+            raise
+        if not admitted.created:
+            self._expected.discard(admission.id)
         if admitted.claim is not None:
             self._begin(admitted.claim, request)
         return admitted
 
+    def adopt(self, submission: Submission) -> None:
+        """Have accepted work done here as soon as nobody else does it, as if it had been accepted here."""
+        self._expect(submission.id, submission.lane)
+        self._look("work")
+
+    @property
+    def expected(self) -> tuple[str, ...]:
+        """Return the ids of what was accepted or adopted here and is not known to have ended.
+
+        Empty for an engine that takes over everything.
+        """
+        return self._expected.ids
+
+    def _expect(self, submission_id: str, lane: str) -> None:
+        if not self.settings.take_over:
+            self._expected.add(submission_id, lane)
+
     async def abort(self, submission_id: str, reason: str) -> Submission | None:
         """Have work aborted; return it as it then stands, None when it is unknown. Durable when this returns."""
         found = await self._store.cancel(submission_id, reason, now=self._clock.now_ms())
-        attempt = self._running.get(submission_id)
+        if found is not None and found.outcome is not None:
+            self._expected.discard(submission_id)
+        attempt = self._workers.find(submission_id)
         if attempt is not None:
-            attempt.stop("abort", reason)
+            self._workers.stop(attempt, "abort", reason)
         self.watches.changed(submission_id)
         return found
 
     def poke(self, submission_id: str) -> None:
         """Tell work that runs here that a message has come for it."""
-        attempt = self._running.get(submission_id)
-        if attempt is not None and attempt.on_message is not None:
-            self._keep(asyncio.create_task(_logged(attempt.on_message())))
+        attempt = self._workers.find(submission_id)
+        if attempt is not None:
+            self._workers.poke(attempt)
 
     def look(self) -> None:
         """Look for what is due now: a schedule may have been added."""
@@ -191,7 +213,7 @@ class Engine:
     @property
     def running(self) -> int:
         """Return how many attempts are under way."""
-        return len(self._running)
+        return len(self._workers)
 
     # ---------------------------------------------------------------------------------------- serving
 
@@ -221,24 +243,33 @@ class Engine:
 
     async def _round(self, pending: set[str]) -> None:
         now = self._clock.now_ms()
-        self._stop_overdue(now)
         if "cancel" in pending:
             await self._renew()
         if pending & {"gone", "due"}:
-            while await self._store.take_over(self.owner, now=now):
-                pass
+            await self.take_over()
             while await self._store.wake_due(now=now):
                 pass
-        if "due" in pending and self._fire_due is not None:
+        if "due" in pending and self._fire_due is not None and self.settings.take_over:
             await self._fire_due()
         if pending & {"gone", "due", "work"}:
             await self._claim()
 
+    async def take_over(self) -> None:
+        """Free the work of processes that have ended without a word, so that it can be claimed."""
+        freed = 0
+        while more := await self._store.take_over(self.owner, now=self._clock.now_ms()):
+            freed += more
+        if freed:
+            logger.warning(_TAKEN_UP if self.settings.take_over else _LEFT, freed)
+
     async def _claim(self) -> None:
-        while not self._draining and (free := self.settings.concurrency - len(self._running)) > 0:
+        lanes = None if self.settings.take_over else self._expected.lanes
+        if lanes is not None and not lanes:
+            return
+        while not self._draining and (free := self.settings.concurrency - len(self._workers)) > 0:
             now = self._clock.now_ms()
             claimants = [self._claimant(now) for _ in range(min(free, _BATCH))]
-            claims = await self._store.claim(claimants, now=now)
+            claims = await self._store.claim(claimants, now=now, lanes=lanes)
             for claim in claims:
                 self._begin(claim)
             if len(claims) < len(claimants):
@@ -247,13 +278,8 @@ class Engine:
     async def _sleep_time(self) -> float | None:
         """Return the seconds until something is due by itself, None for never."""
         due = await self._store.next_due(self.owner)
-        while self._deadlines and self._deadlines[0][1] not in self._running:
-            heapq.heappop(self._deadlines)
-        times = [time for time in (due, self._deadlines[0][0] if self._deadlines else None) if time is not None]
-        if not times:
-            return None
         # What is due and stays so, as another project's schedule in the same database, must not keep the loop busy.
-        return max((min(times) - self._clock.now_ms()) / 1000, 0.05 if self._pending else _SOON if due else 0.05)
+        return None if due is None else max((due - self._clock.now_ms()) / 1000, _SOON)
 
     async def _sleep(self, seconds: float | None) -> None:
         woken = asyncio.create_task(self._woken.wait())
@@ -268,21 +294,12 @@ class Engine:
         if not self._woken.is_set():
             self._pending.add("due")
 
-    def _stop_overdue(self, now: int) -> None:
-        while self._deadlines and self._deadlines[0][0] <= now:
-            attempt = self._running.get(heapq.heappop(self._deadlines)[1])
-            if attempt is not None and (attempt.submission.deadline_at or 0) <= now:
-                self._stop(attempt, "deadline")
-
-    def _stop(self, attempt: Attempt, reason: Any, text: str = "") -> None:
-        attempt.stop(reason, text)
-        self._keep(asyncio.create_task(self._force(attempt)))
-
     # ------------------------------------------------------------------------------------------ lease
 
     async def _beat(self) -> None:
-        while self._running:
-            await self._clock.sleep(self.settings.lease / 3)
+        while self._workers:
+            await self._clock.sleep(self._interval)
+            self._watch_deadlines()
             try:
                 await self._renew()
             except DurabilityError as error:
@@ -290,17 +307,29 @@ class Engine:
 
     async def _renew(self) -> None:
         now = self._clock.now_ms()
-        claims = [attempt.claim for attempt in self._running.values()]
+        claims = [attempt.claim for attempt in self._workers]
         renewal = await self._store.renew(self.owner, claims, now=now, lease_until=self._lease_until(now))
         for id in renewal.lost:
-            if (attempt := self._running.get(id)) is not None:
-                attempt.stop("lost")
+            if (attempt := self._workers.find(id)) is not None:
+                self._workers.stop(attempt, "lost")
         for id, reason in renewal.cancelled:
-            if (attempt := self._running.get(id)) is not None:
-                self._stop(attempt, "abort", reason)
-        for attempt in self._running.values():
-            if attempt.on_message is not None:
-                self.poke(attempt.claim.id)
+            if (attempt := self._workers.find(id)) is not None:
+                self._workers.stop(attempt, "abort", reason)
+        for attempt in self._workers:
+            if attempt.waits():
+                self._workers.poke(attempt)
+
+    def _watch_deadlines(self) -> None:
+        """Set an alarm for what is to end before this is looked at again."""
+        horizon = self._clock.now_ms() + self._interval * 1000
+        for attempt in self._workers:
+            deadline = attempt.submission.deadline_at
+            if deadline is not None and deadline <= horizon:
+                self._workers.stop_at(attempt, deadline)
+
+    @property
+    def _interval(self) -> float:
+        return self.settings.lease / 3
 
     def _claimant(self, now: int) -> Claimant:
         return Claimant(self.owner, self._ids.ulid(), self._lease_until(now))
@@ -311,127 +340,28 @@ class Engine:
     # --------------------------------------------------------------------------------------- attempts
 
     def _begin(self, claim: Claim, request: Any = None) -> None:
-        attempt = Attempt(claim, Outbox(self._store, claim), request=request)
-        self._running[claim.id] = attempt
-        deadline = claim.submission.deadline_at
-        if deadline is not None:
-            if not self._deadlines or deadline < self._deadlines[0][0]:
-                self._woken.set()
-            heapq.heappush(self._deadlines, (deadline, claim.id))
-        attempt.task = asyncio.create_task(self._work(attempt), name=claim.id)
-        self._keep(attempt.task)
+        attempt = self._workers.begin(claim, request)
         if self._heart is None or self._heart.done():
-            self._heart = self._keep(asyncio.create_task(self._beat()))
+            self._heart = self._tasks.start(self._beat())
+        deadline = claim.submission.deadline_at
+        if deadline is not None and deadline <= self._clock.now_ms() + self._interval * 1000:
+            self._workers.stop_at(attempt, deadline)
 
-    async def _work(self, attempt: Attempt) -> None:
-        try:
-            while not await self._finish(attempt, await self._driven(attempt)):
-                attempt.fresh = False
-        except DurabilityError as error:
-            if error.code != "attempt_lost" and not attempt.finished:
-                await self._give_back(attempt, error)
-        finally:
-            self._rested(attempt)
-
-    async def _driven(self, attempt: Attempt) -> Ending | None:
-        """Have the work driven; None when it is no longer this process's."""
-        try:
-            return await self._drive(attempt)
-        except asyncio.CancelledError:
-            if attempt.stopped is None or attempt.finished:
-                raise
-            _uncancel()
-            return None if attempt.stopped == "lost" else Settled(attempt.outcome_of_stop())
-        except DurabilityError:
-            raise
-        except Exception as error:
-            logger.exception("Driving %s failed.", attempt.claim.id)
-            return Settled(failure(error))
-
-    async def _finish(self, attempt: Attempt, ending: Ending | None) -> bool:
-        """Bring the work to rest; False when there is reason to go on with it at once."""
-        if ending is None or attempt.finished:
-            return True
-        now, outbox = self._clock.now_ms(), attempt.outbox
-        match ending:
-            case Settled(outcome):
-                await outbox.settle(outcome, now=now)
-                self._settled(attempt, outcome)
-            case Parked(wait):
-                if not await outbox.park(wait, now=now):
-                    # A message, or a wish to abort, came in between. The latter shows when the claim is renewed.
-                    await self._renew()
-                    return False
-                self.watches.changed(attempt.claim.id)
-                self._look("due")
-            case Released():
-                await outbox.release(now=now)
-            case Restarted(admission, error):
-                await outbox.restart(admission, error=error, now=now)
-                self.watches.changed(attempt.claim.id)
-        return True
-
-    async def _force(self, attempt: Attempt) -> None:
-        """Settle work that does not end although it was stopped; what it still does reaches nothing any more."""
-        assert attempt.task is not None
-        end = asyncio.create_task(self._clock.sleep(self.settings.grace))
-        await asyncio.wait([end, attempt.task], return_when=asyncio.FIRST_COMPLETED)
-        end.cancel()
-        if attempt.task.done() or attempt.finished:
-            return
-        attempt.finished = True
-        logger.error("%s did not end within %g s of being stopped.", attempt.claim.id, self.settings.grace)
-        outcome = attempt.outcome_of_stop()
-        await self._quietly(self._store.settle(attempt.claim, outcome, now=self._clock.now_ms()), "settled")
-        self._settled(attempt, outcome)
-        self._rested(attempt)
-
-    async def _give_back(self, attempt: Attempt, error: DurabilityError) -> None:
-        """Release work whose progress could not be written, as soon as the store can write again."""
-        logger.warning("%s stopped, because the store failed: %s", attempt.claim.id, error)
-        pause = _SOON
-        while True:
-            now = self._clock.now_ms()
-            try:
-                await self._store.release(
-                    attempt.claim, now=now, not_before=now + round(pause * 1000), interrupted=True
-                )
-                return
-            except DurabilityError as again:
-                if again.code == "attempt_lost":
-                    return
-            await self._clock.sleep(pause)
-            pause = min(pause * 2, 30.0)
-
-    def _settled(self, attempt: Attempt, outcome: Outcome) -> None:
-        if not attempt.rest.done():
-            attempt.rest.set_result(outcome)
-        self.watches.changed(attempt.claim.id)
-        if self._pruning.due and not self._draining:
-            self._keep(asyncio.create_task(self._pruning.run()))
+    async def _driven(self, attempt: Attempt) -> Ending:
+        ending = await self._drive(attempt)
+        if isinstance(ending, Settled | Restarted) and self._expected.ending(attempt.claim.id):
+            if isinstance(ending, Restarted):
+                self._expect(ending.admission.id, ending.admission.lane)
+        return ending
 
     def _rested(self, attempt: Attempt) -> None:
-        if not attempt.rest.done():
-            attempt.rest.set_result(None)
-        if self._running.get(attempt.claim.id) is attempt:
-            del self._running[attempt.claim.id]
-            if len(self._running) == self.settings.concurrency - 1:
-                self._look("work")
-
-    def _keep(self, task: asyncio.Task[Any]) -> asyncio.Task[Any]:
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-
-def _uncancel() -> None:
-    task = asyncio.current_task()
-    if task is not None:
-        task.uncancel()
-
-
-async def _logged(work: Awaitable[None]) -> None:
-    try:
-        await work
-    except Exception:
-        logger.exception("A message could not be taken in.")
+        self._expected.rested(attempt.claim.id, ended=attempt.rest.result() is not None)
+        self.watches.changed(attempt.claim.id)
+        if attempt.rest.result() is not None:
+            self._expected.pop(attempt.claim.id, None)
+        # Something may have been parked that is due before the loop would look, or wait for a free place.
+        parked = attempt.rest.result() is None
+        if parked or len(self._workers) == self.settings.concurrency - 1:
+            self._look("due" if parked else "work")
+        if self._pruning.due and not self._draining:
+            self._tasks.start(self._pruning.run())

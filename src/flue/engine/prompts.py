@@ -169,6 +169,7 @@ class _Prompt:
         options = CallOptions(images=images, journal=self._journal, cut_off=cut_off)
         handle = session.start_prompt(text, None, options, "dispatch" if dispatched else "prompt")
         self._attempt.on_message = self._take_messages
+        self._attempt.waits = lambda: bool(session.approvals.pending)
         try:
             reply = await handle
         except Paused as paused:

@@ -22,6 +22,7 @@ class Watches:
         self._store = store
         self._clock = clock
         self._watches: dict[str, list[asyncio.Event]] = {}
+        self._closed = False
 
     def changed(self, submission_id: str) -> None:
         """Have those who wait look again; an empty id means everybody."""
@@ -30,7 +31,8 @@ class Watches:
                 watch.set()
 
     def close(self) -> None:
-        """Have everybody look once more."""
+        """Let nobody wait any more: what has not ended will not be worked on here."""
+        self._closed = True
         self.changed("")
 
     async def outcome(
@@ -39,7 +41,7 @@ class Watches:
         """Wait for the end of a submission and return its outcome.
 
         With `until` also return, with the submission as it stands, when that says so of one that has not ended.
-        Raises `UsageError` (`submission_not_found`).
+        Raises `UsageError` (`submission_not_found`, `shutting_down`).
         """
         with self._watching(submission_id) as changed:
             while True:
@@ -51,6 +53,12 @@ class Watches:
                     return Outcome(found.outcome, found.result, found.error)
                 if until is not None and until(found):
                     return found
+                if self._closed:
+                    raise UsageError(
+                        "The server is shutting down.",
+                        code="shutting_down",
+                        hint="The work goes on after its next start; ask for its outcome then.",
+                    )
                 await self._wait(changed)
 
     @contextmanager
