@@ -52,6 +52,7 @@ async def everything(store: DurableStore) -> None:
     await store.park(claims[0], Wait("sleep", 5, ("x",)), now=2)
     await store.wake_due(now=5)
     (claim,) = await store.claim([claimant("a3")], now=6)
+    await store.claim([claimant("a9")], now=6, lanes=["nobody's"])
     await store.release(claim, now=6, interrupted=True)
     (claim,) = await store.claim([claimant("a4")], now=6)
     await store.settle(claim, Outcome("completed"), now=7)

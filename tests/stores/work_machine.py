@@ -210,6 +210,18 @@ class WorkMachine(RuleBasedStateMachine):
         for claim in claims:
             self.took(claim)
 
+    @rule(owner=owners, data=st.data())
+    def claim_in_lanes(self, owner: str, data: st.DataObject) -> None:
+        lanes = data.draw(st.sets(st.sampled_from([*sorted(self.queues), "empty"])))
+        ready = [queue[0] for lane, queue in self.queues.items() if lane in lanes and queue]
+        ready = [id for id in ready if self.known[id].state == "queued"]
+        claims = self.do("claim", [self.claimant(owner) for _ in range(2)], now=self.now, lanes=lanes)
+        self.keep_lease(owner)
+        assert len(claims) == min(2, len(ready)), "work was ready and not claimed"
+        assert {claim.submission.lane for claim in claims} <= lanes
+        for claim in claims:
+            self.took(claim)
+
     @precondition(lambda self: self.live)
     @rule(data=st.data())
     def checkpoint(self, data: st.DataObject) -> None:

@@ -7,7 +7,7 @@ many at once costs one disk sync. A cancelled await does not take a transition b
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Protocol
 
 from flue.durable.records import (
@@ -84,8 +84,13 @@ class DurableStore(Store, Protocol):
         """
         ...
 
-    def claim(self, claimants: Sequence[Claimant], *, now: int) -> Awaitable[list[Claim]]:
-        """Claim work that is first in its lane, oldest first: one submission for each claimant, all of one owner."""
+    def claim(
+        self, claimants: Sequence[Claimant], *, now: int, lanes: Collection[str] | None = None
+    ) -> Awaitable[list[Claim]]:
+        """Claim work that is first in its lane, oldest first: one submission for each claimant, all of one owner.
+
+        With `lanes` only work in one of these.
+        """
         ...
 
     def checkpoint(self, claim: Claim, writes: Writes) -> Awaitable[None]:

@@ -33,13 +33,8 @@ from flue.ports import Clock, Ids
 logger = logging.getLogger("flue")
 _BATCH = 64
 _SOON = 1.0
-_TAKEN_UP = "Work that a process left when it ended without a word is taken up again: %d."
-_LEFT = (
-    "Work that a process left when it ended without a word waits for a server (flue dev), or for whoever goes on with"
-    " its session: %d."
-)
-_TAKEN_UP = "A process ended without a word; %d of its submissions are taken up here."
-_LEFT = "A process ended without a word; %d of its submissions wait for a server, or for who asked."
+_TAKEN_UP = "A process ended without a word; what it had accepted is taken up again (%d)."
+_LEFT = "A process ended without a word; what it had accepted waits for a server, or for the next who asks there (%d)."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +80,10 @@ class Engine:
         self._pruning = Pruning(store, clock, self.settings.keep)
         self._drive = drive
         self._expected = Expected()
-        self._workers = Workers(store, clock, self._driven, grace=self.settings.grace, rested=self._rested, renew=self._renew)
+        self._workers = Workers(
+            store, clock, self._driven, grace=self.settings.grace, rested=self._rested, renew=self._renew
+        )
         self._tasks = self._workers.tasks
-        self._expected: dict[str, str] = {}
         self._pending: set[str] = {"gone", "due", "work"}
         self._woken = asyncio.Event()
         self._started: asyncio.Future[None] | None = None
@@ -357,8 +353,6 @@ class Engine:
     def _rested(self, attempt: Attempt) -> None:
         self._expected.rested(attempt.claim.id, ended=attempt.rest.result() is not None)
         self.watches.changed(attempt.claim.id)
-        if attempt.rest.result() is not None:
-            self._expected.pop(attempt.claim.id, None)
         # Something may have been parked that is due before the loop would look, or wait for a free place.
         parked = attempt.rest.result() is None
         if parked or len(self._workers) == self.settings.concurrency - 1:

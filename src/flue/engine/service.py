@@ -138,7 +138,8 @@ class Service:
 
     async def _start(self) -> None:
         try:
-            await self._schedules.load(self.registrations.schedules)
+            if self.engine.settings.take_over:
+                await self._schedules.load(self.registrations.schedules)
             await self.engine.start()
         except BaseException:
             self._starting = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 
 from flue.durable.records import (
@@ -85,7 +85,9 @@ class MemoryWork(MemoryRows):
         """See `flue.durable.port.DurableStore`."""
         return done(lambda: self._admit(admission, now, claimant, None))
 
-    def claim(self, claimants: Sequence[Claimant], *, now: int) -> Awaitable[list[Claim]]:
+    def claim(
+        self, claimants: Sequence[Claimant], *, now: int, lanes: Collection[str] | None = None
+    ) -> Awaitable[list[Claim]]:
         """See `flue.durable.port.DurableStore`."""
 
         def work() -> list[Claim]:
@@ -95,7 +97,7 @@ class MemoryWork(MemoryRows):
             self._keep_lease(claimants[0], now)
             ready = sorted(
                 (row.sequence, row.id)
-                for row in map(self._first, self._lanes)
+                for row in map(self._first, self._lanes if lanes is None else self._lanes.keys() & set(lanes))
                 if row.state == "queued" and self._homes.get(row.id, owner) == owner
             )
             return [self._take(id, claimant, now) for (_, id), claimant in zip(ready, claimants, strict=False)]

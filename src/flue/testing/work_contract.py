@@ -440,6 +440,18 @@ class WorkContract(Opening):
             claims = await store.claim([claimant("a1"), claimant("a2")], now=1)
             assert [claim.id for claim in claims] == ["s1", "s2"]
 
+    async def test_a_claim_in_some_lanes_leaves_the_others_alone(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            for n, lane in enumerate(("l1", "l2", "l3", "l2")):
+                await store.admit(admission(f"s{n}", lane), now=0)
+            assert await store.claim([claimant("a1")], now=1, lanes=()) == []
+            claims = await store.claim([claimant("a2"), claimant("a3"), claimant("a4")], now=1, lanes={"l3", "l2", "no"})
+            assert [claim.id for claim in claims] == ["s1", "s2"]
+            assert await store.claim([claimant("a5")], now=2, lanes=["l2"]) == [], "the lane is not free"
+            assert [claim.id for claim in await store.claim([claimant("a6")], now=2)] == ["s0"]
+            await store.settle(claims[0], Outcome("completed"), now=3)
+            assert [claim.id for claim in await store.claim([claimant("a7")], now=4, lanes=["l2"])] == ["s3"]
+
     async def test_a_dead_owners_queue_is_taken_over(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             await store.enlist("one", now=0, lease_until=LEASE)

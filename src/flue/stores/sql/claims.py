@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import Any
 
 from flue.durable.records import Claim, Claimant, Renewal
 from flue.stores.sql.rows import SELECT, TIME_LEFT, keep_lease, lease, set_ready, to_submission
 from flue.stores.sql.transaction import Transaction
 
 
-def claim(tx: Transaction, claimants: Sequence[Claimant], now: int) -> list[Claim]:
-    """Claim what is ready, oldest first: one submission for each claimant."""
+def claim(
+    tx: Transaction, claimants: Sequence[Claimant], now: int, lanes: Collection[str] | None = None
+) -> list[Claim]:
+    """Claim what is ready, oldest first, in these lanes (None: in all): one submission for each claimant."""
     owner = claimants[0].owner
     keep_lease(tx, claimants[0], now)
-    found = []
-    for home in ("", owner) if tx.dialect.homes else ("",):
-        found += tx.rows(
-            SELECT + "WHERE state = 'ready' AND home = ? ORDER BY sequence LIMIT ?" + tx.lock_free,
-            home,
-            len(claimants),
-        )
+    found = _ready(tx, owner, len(claimants)) if lanes is None else _ready_in(tx, owner, lanes)
     claims = []
     for row, claimant in zip(sorted(found), claimants, strict=False):
         before = to_submission(row)
@@ -43,6 +40,27 @@ def claim(tx: Transaction, claimants: Sequence[Claimant], now: int) -> list[Clai
         )
         claims.append(Claim(submission, claimant.attempt_id, owner, first=before.started_at is None))
     return claims
+
+
+def _ready(tx: Transaction, owner: str, limit: int) -> list[Any]:
+    found = []
+    for home in ("", owner) if tx.dialect.homes else ("",):
+        found += tx.rows(
+            SELECT + "WHERE state = 'ready' AND home = ? ORDER BY sequence LIMIT ?" + tx.lock_free, home, limit
+        )
+    return found
+
+
+def _ready_in(tx: Transaction, owner: str, lanes: Collection[str]) -> list[Any]:
+    found = []
+    for lane in sorted(set(lanes)):
+        # The first condition names the index of lanes, the second the one that is ready in it.
+        found += tx.rows(
+            SELECT + "WHERE lane = ? AND state <> 'settled' AND state = 'ready' AND home IN ('', ?)" + tx.lock_free,
+            lane,
+            owner,
+        )
+    return found
 
 
 def renew(tx: Transaction, owner: str, claims: Sequence[tuple[str, str]], lease_until: int) -> Renewal:
