@@ -62,9 +62,12 @@ class SystemIds:
     def __init__(self) -> None:
         # Asked for in blocks: each question to the operating system lets other threads go first.
         self._random: list[bytes] = []
+        self._process = os.getpid()
 
     def ulid(self) -> str:
         """Return a 26-character ULID."""
+        if self._process != os.getpid():  # two children of a process must not go on with the same block
+            self._process, self._random = os.getpid(), []
         try:
             random = self._random.pop()
         except IndexError:
