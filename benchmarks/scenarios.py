@@ -203,22 +203,37 @@ def _resident_mb() -> float:
 
 
 async def sandbox(task: Task, new: NewConversation) -> Samples:
-    """Wall time to create a virtual sandbox and run a first command in it, in a process that has done so before."""
-    from flue.sandboxes import virtual
+    """Wall time to create a virtual sandbox and run a first command in it, in a process that has done so before.
 
-    async def first_command(number: int) -> None:
-        env = await virtual().create_session_env(id=f"bench-{number}")
-        result = await env.exec("echo hello")
-        assert result.stdout == "hello\n", result
+    The variant `isolated` takes a worker that waits ready in a pool; `cold` starts the pool's processes, too.
+    """
+    from flue.sandboxes import WorkerPool, virtual
 
-    await first_command(-1)
-    wall, cpu = [], []
-    for number in range(task.samples * 20):
+    wall, cpu, kept = [], [], []
+
+    async def first_command(*, isolated: WorkerPool | bool) -> None:
         start, began = time.process_time(), time.perf_counter()
-        await first_command(number)
+        env = await virtual(isolated=isolated).create_session_env(id="bench")
+        result = await env.exec("echo hello")
         wall.append((time.perf_counter() - began) * 1000)
         cpu.append((time.process_time() - start) * 1000)
-    return {"wall_ms": wall, "cpu_ms": cpu}
+        assert result.stdout == "hello\n", result
+        kept.append(env)  # ending a worker is not part of it
+
+    if task.variant == "cold":
+        for _ in range(task.samples * 5 + 1):
+            pool = WorkerPool(spare=0)
+            await first_command(isolated=pool)
+            await pool.close()
+    elif task.variant == "isolated":
+        async with WorkerPool(spare=2, most=1000) as pool:
+            for _ in range(task.samples * 20 + 1):
+                await asyncio.sleep(0.05)
+                await first_command(isolated=pool)
+    else:
+        for _ in range(task.samples * 20 + 1):
+            await first_command(isolated=False)
+    return {"wall_ms": wall[1:], "cpu_ms": cpu[1:]}
 
 
 SCENARIOS = {function.__name__: function for function in (stream, loop, prompts, calls, memory, sandbox)}

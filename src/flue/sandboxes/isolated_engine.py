@@ -27,7 +27,7 @@ GRACE = 1.0
 """Seconds that a command may go on after its time, before its worker is killed."""
 _ABORT_GRACE = 0.2
 _SAVE = 1.0  # seconds that a worker gets to send changes before it is killed
-_ANSWER = 30.0  # seconds within which whatever is not a command must be answered
+_ANSWER = 60.0  # seconds within which whatever is not a command must be answered
 _COMMANDS = 8  # at a time in one sandbox: each has a stack of its own
 _CHANGING = (b"write", b"mkdir", b"rm")
 _SLACK = 8 * 1024 * 1024
@@ -79,7 +79,7 @@ class IsolatedEngine:
         self._commands = asyncio.Semaphore(_COMMANDS)
         self._tidying = False
         self._changed = 0  # the last call that may have changed files and was answered
-        weakref.finalize(self, _give_back, self._held, asyncio.get_running_loop()).atexit = False
+        weakref.finalize(self, _give_back, self._held, asyncio.get_running_loop())
 
     async def open(self) -> None:
         """Get a worker and give it the files."""
@@ -127,15 +127,14 @@ class IsolatedEngine:
         seconds = min(command.seconds, self._options.limits.seconds)
         variables = [text.encode() for pair in command.env.items() for text in pair]
         stdin = b"" if command.stdin is None else b" " + command.stdin
-        async with self._commands, self._worker() as worker:
-            call, answer = worker.call(
-                b"run", command.script.encode(), command.cwd.encode(), number(seconds), stdin, *variables
-            )
-            try:
-                return await self._outcome(worker, call, answer, seconds)
-            finally:
-                worker.forget(call)
-                self._tidy(worker)
+        fields = (command.script.encode(), command.cwd.encode(), number(seconds), stdin, *variables)
+        async with self._commands:
+            # A worker that died before the command began did not die of it.
+            for _ in range(2):
+                outcome = await self._run(seconds, fields)
+                if outcome is not None:
+                    return outcome
+        raise SandboxError("The sandbox's process ended twice before a command began.")
 
     async def park(self) -> None:
         """Give the worker back, unless it is in use. The files are kept, and the next use gets another worker."""
@@ -152,13 +151,24 @@ class IsolatedEngine:
 
     # --------------------------------------------------------------------------------------------- commands
 
+    async def _run(self, seconds: float, fields: tuple[bytes, ...]) -> Outcome | None:
+        """Run a command in the worker and return how it ended, None when it never began."""
+        async with self._worker() as worker:
+            call, answer = worker.call(b"run", *fields)
+            try:
+                outcome = await self._outcome(worker, call, answer, seconds)
+                return None if outcome.ending == "crashed" and worker.began(call) is None else outcome
+            finally:
+                worker.forget(call)
+                self._tidy(worker)
+
     async def _outcome(self, worker: Worker, call: int, answer: asyncio.Future[list[bytes]], seconds: float) -> Outcome:
         try:
-            done, _ = await asyncio.wait({answer}, timeout=seconds + GRACE)
+            await _wait(worker, call, answer, seconds + GRACE)
         except asyncio.CancelledError:
             await self._abort(worker, call, answer)
             raise
-        if not done:
+        if not answer.done():
             stdout, stderr = worker.printed(call)
             await self._kill(worker)
             return Outcome(
@@ -170,8 +180,9 @@ class IsolatedEngine:
             self._changed = max(self._changed, call)
             return as_outcome((out, err, int(code), ending, detail, note))
         except WorkerEndedError as ended:
+            survives = self._what_survives(worker)
             self._lost(worker)
-            return Outcome(*worker.printed(call), ended.exit_code, "crashed", ended.reason, self._what_survives(worker))
+            return Outcome(*worker.printed(call), ended.exit_code, "crashed", ended.reason, survives)
         except ValueError as error:
             self._lost(worker)
             raise SandboxError(f"A worker sent something odd: {error}.") from error
@@ -296,6 +307,19 @@ class IsolatedEngine:
         await asyncio.wait({answer}, timeout=seconds)
         worker.forget(call)
         return answer.done() and answer.exception() is None
+
+
+async def _wait(worker: Worker, call: int, answer: asyncio.Future[list[bytes]], seconds: float) -> None:
+    """Wait for a command's end, `seconds` at most from its beginning: it may have to wait for its turn."""
+    await asyncio.wait({answer}, timeout=seconds)
+    if answer.done():
+        return
+    if worker.began(call) is None:
+        await asyncio.wait({answer}, timeout=_ANSWER)
+    began = worker.began(call)
+    left = 0.0 if began is None else began + seconds - asyncio.get_running_loop().time()
+    if left > 0 and not answer.done():
+        await asyncio.wait({answer}, timeout=left)
 
 
 def _give_back(held: _Held, loop: asyncio.AbstractEventLoop) -> None:

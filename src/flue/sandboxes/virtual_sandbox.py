@@ -64,7 +64,7 @@ class VirtualSandboxFactory:
         """Return the environment of a new sandbox; its working directory exists. Raises `SandboxError`."""
         engine = await self._open_engine(self._options)
         env = SessionEnv(VirtualSandbox(engine, self._options.limits), self._cwd)
-        for path in {self._cwd, env.resolve_path(cwd or ".")}:
+        for path in {self._cwd, env.resolve_path(cwd or ".")}.difference(KEPT):
             if not await engine.exists(path):
                 await engine.mkdir(path, recursive=True)
         return env

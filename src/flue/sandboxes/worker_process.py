@@ -38,6 +38,8 @@ class Worker:
         self._pid = 0
         self._ready: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
         self._calls[0] = self._ready
+        self._ready.add_done_callback(_seen)
+        self._began: dict[int, float] = {}
         self._why = ""
         self._ended: asyncio.Task[None] | None = None
         self.journal: Journal | None = None
@@ -78,11 +80,10 @@ class Worker:
         """
         self._last += 1
         answer: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
-        # Whoever asked may be gone when it comes.
-        answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+        answer.add_done_callback(_seen)
         self._calls[self._last] = answer
         if self._channel.closed:
-            self._fail(answer, self._end_error(None))
+            answer.set_exception(self._end_error(None))
         else:
             self._channel.send(encode(self._last, *fields))
         return self._last, answer
@@ -96,9 +97,14 @@ class Worker:
         stdout, stderr = self._printed.get(call, (b"", b""))
         return bytes(stdout), bytes(stderr)
 
+    def began(self, call: int) -> float | None:
+        """Return the event loop's time at which a command began, None when it waits for its turn."""
+        return self._began.get(call)
+
     def forget(self, call: int) -> None:
         """Drop what is kept of a call."""
         self._calls.pop(call, None)
+        self._began.pop(call, None)
         self._printed.pop(call, None)
 
     async def drained(self) -> None:
@@ -131,6 +137,8 @@ class Worker:
         elif what == b"printed" and call in self._calls:
             for stream, piece in zip(self._printed.setdefault(call, (bytearray(), bytearray())), fields, strict=True):
                 stream.extend(piece[: OUTPUT_LIMIT - len(stream)])
+        elif what == b"began" and call in self._calls:
+            self._began[call] = asyncio.get_running_loop().time()
         elif what == b"ready" and not self._pid:
             self._pid = int(fields[0])
             self._settle(0, fields)
@@ -140,20 +148,13 @@ class Worker:
             raise ValueError(what)
 
     def _settle(self, call: int, fields: list[bytes], what: bytes = b"ok") -> None:
+        error = _error(what, fields)
         answer = self._calls.pop(call, None)
         if answer is None or answer.done():
             return
-        if what == b"ok":
+        if error is None:
             answer.set_result(fields)
-        elif what == b"oserror":
-            name, text = (field.decode(errors="replace") for field in fields[1:3])
-            self._fail(answer, OSError(int(fields[0]), text, name or None))
         else:
-            detail = fields[0].decode(errors="replace")
-            self._fail(answer, SandboxError(f"The virtual sandbox failed: {detail}."))
-
-    def _fail(self, answer: asyncio.Future[list[bytes]], error: Exception) -> None:
-        if not answer.done():
             answer.set_exception(error)
 
     def _lose(self) -> None:
@@ -168,7 +169,8 @@ class Worker:
         error = self._end_error(code)
         while self._calls:
             _, answer = self._calls.popitem()
-            self._fail(answer, error)
+            if not answer.done():
+                answer.set_exception(error)
 
     def _end_error(self, code: int | None) -> WorkerEndedError:
         if self._why or code is None:
@@ -176,6 +178,23 @@ class Worker:
         if code >= 0:
             return WorkerEndedError(code or 1, f"its process ended with status {code}")
         return WorkerEndedError(128 - code, _REASONS.get(-code, f"its process was ended by signal {-code}"))
+
+
+def _error(what: bytes, fields: list[bytes]) -> Exception | None:
+    """Return the error that an answer tells of. Raises `ValueError` when it makes no sense."""
+    if what == b"ok":
+        return None
+    texts = [field.decode(errors="replace") for field in fields]
+    if what == b"failed":
+        return SandboxError(f"The virtual sandbox failed: {texts[0]}.")
+    code, name, text = texts
+    return OSError(int(code), text, name or None)
+
+
+def _seen(answer: asyncio.Future[list[bytes]]) -> None:
+    """Look at an answer: whoever asked may be gone when it comes."""
+    if not answer.cancelled():
+        answer.exception()
 
 
 _REASONS: dict[int, str] = {

@@ -57,6 +57,8 @@ def _obey(connection: _socket.socket, workers: dict[int, int], poller: select.po
         # The program has ended; what it left must not go on.
         for pid in workers:
             os.kill(pid, _SIGKILL)
+        for pid in workers:
+            os.waitpid(pid, 0)
         os._exit(0)
     kind, pid = ORDER.unpack(order)
     if kind == b"k" and pid in workers:

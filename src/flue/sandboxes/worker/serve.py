@@ -3,8 +3,9 @@
 The main thread alone reads and writes the socket and looks at the files' changes; commands have threads of their own.
 So it answers whatever a command does, short of the end of the process.
 
-Soon after whatever may have changed files, and before the next command, the changes are sent: a worker that dies takes
-along only what the command that killed it has written. (Where looking for changes takes long, they are sent later.)
+When files may have changed, the changes are sent, as a rule before the answer, and before the next command: a worker
+that dies takes along only what the command that killed it has written. Where there are so many files that looking for
+changes takes long, they are sent later.
 """
 
 from __future__ import annotations
@@ -30,10 +31,9 @@ if TYPE_CHECKING:
 _TICK_MS = 10  # how often what commands have printed is passed on
 _PIECE = 1 << 18
 _STACK = 32 << 20
-_SPARE_SECONDS = 2.0
 # Looking for changes takes as long as `find` does, which in bashkit 0.20.1 is files times directories. Its share of
-# the time is at most one tenth, and commands wait for it only while it is short.
-_LOOK_SHARE, _COSTLY_LOOK = 10, 0.1
+# the time is at most one tenth; answers wait for it only while it is quick, commands while it is not costly.
+_LOOK_SHARE, _QUICK_LOOK, _COSTLY_LOOK, _LONGEST_LOOK = 10, 0.002, 0.1, 60.0
 
 
 def serve_sandbox(connection: int) -> None:
@@ -160,6 +160,7 @@ class _Worker:
         except Exception as error:  # noqa: BLE001 - told to the program
             self._send(call, b"failed", f"{type(error).__name__}: {error}".encode(errors="replace"))
         else:
+            self._save_if_quick()
             if answer is not None:
                 self._send(call, b"ok", *answer)
 
@@ -183,7 +184,9 @@ class _Worker:
         self._changes.replay(records)
 
     def _begin(self, call: int) -> list[bytes]:
+        began = time.monotonic()
         self._changes.look()
+        self._look_seconds = time.monotonic() - began
         return []
 
     def _read(self, call: int, path: bytes) -> list[bytes]:
@@ -218,6 +221,7 @@ class _Worker:
         """Start a command. `stdin` is empty for none, else a space and the input; `env` names and values in turn."""
         if self._look_seconds < _COSTLY_LOOK:
             self._save()
+        self._send(call, b"began")
         variables = [text.decode() for text in env]
         shell = open_shell(
             self._files,
@@ -232,9 +236,13 @@ class _Worker:
         )
         line = with_stdin(shell, script.decode(), stdin[1:] if stdin else None)
         running = _Running(call, shell, float(seconds))
-        allow_processor_time(running.seconds + sum(one.seconds for one in self._running.values()) + _SPARE_SECONDS)
+        allow_processor_time(running.seconds + sum(one.seconds for one in self._running.values()) + _LONGEST_LOOK)
         threading.stack_size(_STACK)
-        threading.Thread(target=self._work, args=(running, line), daemon=True).start()
+        try:
+            threading.Thread(target=self._work, args=(running, line), daemon=True).start()
+        except RuntimeError:
+            self._send(call, b"ok", b"", b"", b"1", b"limit", b"its memory is used up; remove files", b"")
+            return
         self._running[call] = running
 
     def _cancel(self, call: int) -> None:
@@ -270,6 +278,7 @@ class _Worker:
     def _finish(self, running: _Running) -> None:
         del self._running[running.call]
         self._changed(running.call)
+        self._save_if_quick()
         if isinstance(running.result, BaseException):
             self._send(running.call, b"failed", f"{type(running.result).__name__}: {running.result}".encode())
             return
@@ -287,12 +296,18 @@ class _Worker:
 
     # ----------------------------------------------------------------------------------------------- changes
 
+    def _save_if_quick(self) -> None:
+        """Send what has changed before an answer, unless that would delay it much."""
+        if self._look_seconds < _QUICK_LOOK:
+            self._save()
+
     def _save(self) -> None:
         """Send what has changed since the last time."""
         if not self._unsaved:
             return
         self._unsaved = False
         began = time.monotonic()
+        allow_processor_time(_LONGEST_LOOK + sum(running.seconds for running in self._running.values()))
         for record in self._changes.records():
             self._send(0, b"change", record)
         self._look_seconds = time.monotonic() - began
