@@ -166,6 +166,8 @@ class Engine:
             self._expected.discard(admission.id)
         if admitted.claim is not None:
             self._begin(admitted.claim, request)
+        elif admitted.created and not self.settings.take_over:
+            self._look("work")  # what stands before it may be free, and was left alone so far
         return admitted
 
     def adopt(self, submission: Submission) -> None:
@@ -345,9 +347,9 @@ class Engine:
 
     async def _driven(self, attempt: Attempt) -> Ending:
         ending = await self._drive(attempt)
-        if isinstance(ending, Settled | Restarted) and self._expected.ending(attempt.claim.id):
-            if isinstance(ending, Restarted):
-                self._expect(ending.admission.id, ending.admission.lane)
+        ours = isinstance(ending, Settled | Restarted) and self._expected.ending(attempt.claim.id)
+        if ours and isinstance(ending, Restarted):
+            self._expect(ending.admission.id, ending.admission.lane)
         return ending
 
     def _rested(self, attempt: Attempt) -> None:
