@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from starlette.responses import Response
 
 from flue.durable.records import Run, RunQuery, RunStatus
+from flue.engine.wire_records import run_pointer, run_record
 from flue.events import iso_time
 from flue.messages import Json
 from flue.project.modules import AgentModule
@@ -16,7 +17,6 @@ from flue.server.call import Call, check_id, json_response
 from flue.server.json_text import decode, encode
 from flue.server.problems import Problem, run_not_found, validation_failed
 from flue.server.queries import limit_of
-from flue.server.records import run_pointer, run_record
 
 _STATUSES: tuple[RunStatus, ...] = ("active", "completed", "errored")
 

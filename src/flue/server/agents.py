@@ -11,12 +11,12 @@ from starlette.responses import Response
 
 from flue.durable.records import Submission
 from flue.engine.service import Ticket
+from flue.engine.wire_records import waiting_for
 from flue.project.modules import AgentModule, Exposure
 from flue.server.call import Call, check_id, frames_of, json_response, spliced
 from flue.server.event_stream import frame
 from flue.server.json_text import text_of
 from flue.server.problems import Problem, agent_not_found, invalid_request, problem_of, validation_failed
-from flue.server.records import waiting_for
 from flue.server.workflows import RUN_ID, Mode, answer, result_of
 
 SUBMISSION_ID = "X-Flue-Submission-Id"

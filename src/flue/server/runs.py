@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable
 from starlette.responses import Response
 
 from flue.durable.records import Run
+from flue.engine.wire_records import run_record
 from flue.project.modules import Exposure
 from flue.server.agents import exposed_agent
 from flue.server.call import Call, check_id, frames_of, json_response, spliced
 from flue.server.problems import invalid_request, route_not_found, run_not_found
 from flue.server.queries import after_of, last_event_id, limit_of, types_of
-from flue.server.records import run_record
 from flue.server.workflows import exposed_workflow
 
 Work = Callable[[], Awaitable[Response]]

@@ -10,12 +10,12 @@ from starlette.responses import Response
 
 from flue.durable.records import Submission
 from flue.engine.logged import LoggedEvent
+from flue.engine.wire_records import submission_record
 from flue.server.agents import exposed_agent, read_session
 from flue.server.call import Call, check_id, frames_of, json_response, spliced
 from flue.server.event_stream import frame
 from flue.server.problems import agent_not_found, invalid_request, submission_not_found, validation_failed
 from flue.server.queries import after_of, last_event_id, limit_of, types_of
-from flue.server.records import submission_record
 from flue.server.runs import abort_reason
 
 _PLACE = re.compile(r"([0-9]{1,15})-([0-9]{1,15})\Z")
