@@ -256,3 +256,15 @@ async def test_a_function_agents_runs_follow_each_other_in_one_instance() -> Non
     assert most == 1
     assert record is not None
     assert (record.kind, record.instance) == ("agent", "ann")
+
+
+async def test_a_key_starts_one_run_and_other_content_is_a_conflict() -> None:
+    async def run(ctx: flue.FlueContext) -> Any:
+        return ctx.payload
+
+    async with serving(catalog(workflows={"echo": run}), MemoryStore()) as service:
+        first, again = [await service.start_workflow("echo", {"n": 1}, key="k") for _ in range(2)]
+        assert (again.id, first.created, again.created) == (first.id, True, False)
+        with pytest.raises(flue.DurabilityError) as refused:
+            await service.start_workflow("echo", {"n": 2}, key="k")
+    assert refused.value.code == "idempotency_conflict"

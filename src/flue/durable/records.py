@@ -63,9 +63,11 @@ class Admission:
     def digest(self) -> str:
         """Return a hash of the content, by which a repeated admission is told from a conflicting one.
 
-        It is taken from the payload's text: callers encode JSON with sorted keys.
+        It is taken from the payload's text: callers encode JSON with sorted keys. A lane of its own is none of the
+        content: it is another one each time that the same is asked for.
         """
-        parts = (self.kind, self.lane, self.target, self.instance, self.payload)
+        lane = "" if self.lane == self.id else self.lane
+        parts = (self.kind, lane, self.target, self.instance, self.payload)
         return hashlib.sha256(b"".join(_framed(part.encode("utf-8", "surrogatepass")) for part in parts)).hexdigest()
 
 
