@@ -42,6 +42,8 @@ class Stream:
         self.headers: dict[str, str] = {}
         self.taken = bytearray()
         self.ended = False
+        self.waiting = 0
+        """How many messages the application waits to get rid of."""
         self.left = asyncio.Event()
         self._started = asyncio.Event()
         self._grown = asyncio.Condition()
@@ -53,7 +55,11 @@ class Stream:
             self.headers = {key.decode(): value.decode() for key, value in message["headers"]}
             self._started.set()
             return
-        await self._window.acquire()
+        self.waiting += 1
+        try:
+            await self._window.acquire()
+        finally:
+            self.waiting -= 1
         async with self._grown:
             self.taken += message.get("body", b"")
             self.ended = not message.get("more_body", False)

@@ -107,7 +107,7 @@ async def test_a_client_that_does_not_read_is_not_read_for(virtual_clock: Virtua
         await virtual_clock.advance(100)
         assert len(stream.taken) == 3000
         # Three were taken; the fourth waits for the client, and no heartbeat queues up behind it.
-        assert log.read == 4
+        assert (log.read, stream.waiting) == (4, 1)
     assert virtual_clock.sleeping == 0
 
 
