@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
@@ -64,12 +64,16 @@ class SessionEnv:
 
     `cwd` must be absolute. Raises `UsageError` (code `invalid_path`, `invalid_text` or `invalid_command`) for
     arguments that no sandbox could take; `SandboxError` when the sandbox itself fails.
+
+    `on_close` gives back what the sandbox holds, when the harness that it was made for is closed. Without it the
+    sandbox is somebody else's and stays.
     """
 
-    __slots__ = ("_cwd", "_locks", "_sandbox")
+    __slots__ = ("_cwd", "_locks", "_on_close", "_sandbox")
 
-    def __init__(self, sandbox: Sandbox, cwd: str) -> None:
+    def __init__(self, sandbox: Sandbox, cwd: str, *, on_close: Callable[[], Awaitable[None]] | None = None) -> None:
         self._sandbox = sandbox
+        self._on_close = on_close
         self._cwd = _absolute(cwd)
         # Weak values: a lock lives exactly as long as somebody holds it or waits for it.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -86,9 +90,20 @@ class SessionEnv:
 
     def scoped(self, cwd: str) -> SessionEnv:
         """Return the same sandbox seen from `cwd`, which may be relative to this one's; locks are shared."""
-        env = SessionEnv(self._sandbox, self.resolve_path(cwd))
+        env = SessionEnv(self._sandbox, self.resolve_path(cwd), on_close=self._on_close)
         env._locks = self._locks
         return env
+
+    def borrowed(self) -> SessionEnv:
+        """Return the same view for somebody who does not own the sandbox: closing it does nothing."""
+        env = self.scoped(self._cwd)
+        env._on_close = None
+        return env
+
+    async def close(self) -> None:
+        """Give back what the sandbox holds, if it was made for this environment; every view of it is then useless."""
+        if self._on_close is not None:
+            await self._on_close()
 
     def resolve_path(self, path: str) -> str:
         """Return `path` as an absolute path: joined to the working directory, `.` and `..` collapsed, never above `/`.

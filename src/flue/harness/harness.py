@@ -82,10 +82,14 @@ class Harness:
         """Create the sandbox and set the agent up in it. Raises what `FlueContext.init` says."""
         factory = await resolve_factory(config.sandbox, runtime)
         env = await factory.create_session_env(id=id, cwd=config.cwd)
-        if config.cwd is not None:
-            env = env.scoped(config.cwd)
-        tools = _base_tools(factory, env, config.profile)
-        setup = await prepare(config.profile, env, runtime, variables, tools)
+        try:
+            if config.cwd is not None:
+                env = env.scoped(config.cwd)
+            tools = _base_tools(factory, env, config.profile)
+            setup = await prepare(config.profile, env, runtime, variables, tools)
+        except BaseException:
+            await env.close()
+            raise
         return cls(
             id=id,
             name=name,
@@ -155,11 +159,12 @@ class Harness:
         return [*self._calls, *(call for session in self.sessions._open.values() for call in session.operations._calls)]
 
     async def close(self) -> None:
-        """Abort what is running and wait until every conversation is in order."""
+        """Abort what is running, wait until every conversation is in order, and give the sandbox back."""
         for call in tuple(self._calls):
             call.abort("The harness was closed.")
             await call.settle()
         await self.sessions.close()
+        await self._setup.env.close()
 
     def session_key(self, session: str) -> str:
         """Return the storage key of a session."""
@@ -291,7 +296,7 @@ class _FunctionFactory:
         if asyncio.iscoroutine(value) or asyncio.isfuture(value):
             value = await value
         if isinstance(value, SessionEnv):
-            return value
+            return value.borrowed()
         if hasattr(value, "create_session_env"):
             env: SessionEnv = await value.create_session_env(id=id, cwd=cwd)
             return env

@@ -63,7 +63,8 @@ class VirtualSandboxFactory:
     async def create_session_env(self, *, id: str, cwd: str | None = None) -> SessionEnv:
         """Return the environment of a new sandbox; its working directory exists. Raises `SandboxError`."""
         engine = await self._open_engine(self._options)
-        env = SessionEnv(VirtualSandbox(engine, self._options.limits), self._cwd)
+        sandbox = VirtualSandbox(engine, self._options.limits)
+        env = SessionEnv(sandbox, self._cwd, on_close=sandbox.close)
         for path in {self._cwd, env.resolve_path(cwd or ".")}.difference(KEPT):
             if not await engine.exists(path):
                 await engine.mkdir(path, recursive=True)
