@@ -114,6 +114,7 @@ class Service:
             settings=settings,
         )
         self._starting: asyncio.Future[None] | None = None
+        self._driven_with: dict[Attempt, Deployment] = {}
 
     @property
     def catalog(self) -> Catalog:
@@ -146,10 +147,19 @@ class Service:
             raise
 
     async def deploy(self, deployment: Deployment) -> None:
-        """Go on with another version of the project; what is under way stays with the one that it began with."""
+        """Go on with another version of the project; what is under way stays with the one that it began with.
+
+        What waits for a person goes on with the new one.
+        """
         self.deployment = deployment
+        await self._prompts.close()
         await self._schedules.load(self.registrations.schedules)
         self.engine.look()
+
+    async def at_rest(self, deployment: Deployment) -> None:
+        """Wait until nothing is under way with a version of the project that is no longer the newest."""
+        while tasks := [attempt.task for attempt, used in self._driven_with.items() if used is deployment]:
+            await asyncio.wait([task for task in tasks if task is not None])
 
     async def drain(self, timeout: float = 5.0) -> None:
         """Stop in good order within about `timeout` seconds; what is unfinished goes on after the next start."""
@@ -158,7 +168,14 @@ class Service:
 
     async def _drive(self, attempt: Attempt) -> Ending:
         driver = self._runs if attempt.submission.kind == "workflow" else self._prompts
-        return await driver.drive(attempt, self.deployment)
+        self._driven_with[attempt] = deployment = self.deployment
+        try:
+            ending = await driver.drive(attempt, deployment)
+        finally:
+            del self._driven_with[attempt]
+        if deployment is not self.deployment:
+            await self._prompts.close()  # it may have begun to wait for a person
+        return ending
 
     # -------------------------------------------------------------------------------------- accepting
 

@@ -26,6 +26,7 @@ from flue.ports import Clock, Ids
 from flue.project.config import load_config
 from flue.project.loader import Project, build_schemas, load_project
 from flue.registrations import PROCESS, Registrations, current_registrations
+from flue.sandboxes import WorkerPool
 from flue.server.served import Served, of_project
 from flue.stores import open_store, store_from_env
 from flue.stores.location import DATABASE_URL
@@ -64,6 +65,7 @@ class Application:
         self._catalog: Catalog | None = None
         self._lock = threading.RLock()
         self._engines: dict[asyncio.AbstractEventLoop, _Engine] = {}
+        self._lent: dict[asyncio.AbstractEventLoop, Service] = {}
         self._memory = open_store(None)
         self.env: Mapping[str, str] = os.environ if env is None else env
         self.store = store
@@ -115,6 +117,8 @@ class Application:
     async def service(self) -> Service:
         """Return the running event loop's engine; the first call starts it. Raises what starting it raises."""
         loop = asyncio.get_running_loop()
+        if loop in self._lent:
+            return self._lent[loop]
         engine = self._engines.get(loop)
         if engine is None or engine.task.done():
             with self._lock:
@@ -123,6 +127,10 @@ class Application:
                 engine = self._engines[loop] = _Engine(self._opening, self)
         # Shielded: a request that is given up must not take the engine from the others.
         return engine.ready.result() if engine.ready.done() else await asyncio.shield(engine.ready)
+
+    def borrow(self, service: Service) -> None:
+        """Use an engine that somebody else started in the running event loop, and will end: `drain` does not."""
+        self._lent[asyncio.get_running_loop()] = service
 
     async def drain(self) -> None:
         """End the running event loop's engine in good order, if there is one; a later request starts a new one."""
@@ -171,6 +179,10 @@ async def open_engine(application: Application) -> AsyncIterator[Service]:
         store, owned = application.open_store()
         if owned:
             stack.push_async_callback(store.aclose)
+        # What models write as commands must not be able to bring the server down.
+        pool = WorkerPool()
+        stack.push_async_callback(pool.close)
+        pool.make_default()
         service = await stack.enter_async_context(
             open_service(
                 application.catalog,
@@ -180,6 +192,7 @@ async def open_engine(application: Application) -> AsyncIterator[Service]:
                 registrations=served.registrations,
                 clock=application.clock,
                 ids=application.ids,
+                project=served.name,
             )
         )
         await service.start()
