@@ -30,7 +30,7 @@ CHECKS = [
     unsupported_method,
 ]
 EXAMPLES = settings(
-    max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), database=None, print_blob=True
+    max_examples=6, deadline=None, suppress_health_check=list(HealthCheck), database=None, print_blob=True
 )
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(60)]
 

@@ -90,7 +90,7 @@ def internal_error(reference: str | None = None) -> Problem:
         500,
         "internal_error",
         "Something went wrong on the server.",
-        "The request was understood but could not be completed. The server's log says why.",
+        "The request was understood but could not be completed. Only the server's own log and records say why.",
         meta={"reference": reference} if reference else None,
     )
 
