@@ -16,6 +16,7 @@ async def test_what_a_harness_appends_is_written_while_the_claim_holds_and_never
     assert await code_of(claimed.append_entries("s", head("b"), [entry("b")], expected=1, after="a")) == "attempt_lost"
     assert await code_of(claimed.delete_sessions(["s"])) == "attempt_lost"
     assert ids(await claimed.load_session("s")) == ["a"]
+    assert ids(await claimed.load_session("s", start=1)) == []
     assert await claimed.list_sessions() == ["s"]
 
 

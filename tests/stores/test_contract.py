@@ -56,6 +56,8 @@ class Shelf:
 
 
 class TestPersistStore(StoreContract):
+    keeps_start = False
+
     @pytest.fixture(autouse=True)
     def _shelves(self) -> None:
         self._by_directory: dict[Path, dict[str, str]] = {}

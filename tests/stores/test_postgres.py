@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from flue.durable.port import DurableStore
 from flue.durable.records import Claimant, EventRow, JournalRecord, Outcome, Wake, Writes
 from flue.errors import DurabilityError
 from flue.testing.history_contract import HistoryContract
-from flue.testing.store_contract import DurableStoreContract
+from flue.testing.store_contract import DurableStoreContract, entry, head, ids
 from flue.testing.work_contract import Opening, WorkContract, admission, claim_one
 from tests.stores.postgres_server import INSTALL, PostgresServer, find_binaries
 from tests.stores.test_work_machine import QUICK
@@ -194,6 +195,25 @@ async def test_a_database_that_is_not_there_is_named(tmp_path: Path) -> None:
         await store.admit(admission("s1"), now=0)
     assert caught.value.code == "store_unreachable"
     await store.aclose()
+
+
+async def test_a_schema_of_each_earlier_format_is_migrated_with_its_sessions(tmp_path: Path) -> None:
+    assert len(postgres_connection.MIGRATIONS) > 1
+    for found in range(1, len(postgres_connection.MIGRATIONS)):
+        name = InPostgres().location(tmp_path / str(found))
+        with postgres_connection.connect(os.environ[URL], name, 5) as old:
+            postgres_connection.migrate(old, name, postgres_connection.MIGRATIONS[:found])
+            old.execute(
+                "INSERT INTO sessions (key, version, entries, leaf_id, metadata, created_at, updated_at)"
+                " VALUES ('kept', 3, 1, 'a', '{}', '', '')"
+            )
+            old.execute("INSERT INTO entries SELECT number, 0, 'a', '{}' FROM sessions")
+        async with InPostgres().opened(tmp_path / str(found)) as store:
+            kept = await store.load_session("kept")
+            assert kept is not None
+            assert (ids(kept), kept.head.start, kept.head.usage) == (["a"], 0, None)
+            await store.append_entries("kept", replace(head("b"), start=1), [entry("b")], expected=1, after="a")
+            assert ids(await store.load_session("kept")) == ["b"]
 
 
 async def test_a_newer_format_is_refused(tmp_path: Path) -> None:

@@ -257,10 +257,10 @@ class History:
         """Find out what of the unconfirmed entries reached the store."""
         await asyncio.gather(*self._writes, return_exceptions=True)
         self._writes = []
-        stored = await self._store.load_session(self.key, start=max(0, self._confirmed - 1))
-        ids = [row.id for row in stored.entries] if stored else []
-        before, arrived = ([self._last_confirmed], ids[1:]) if self._confirmed else ([], ids)
-        if ids[: len(before)] != before or arrived != [entry.id for entry in self._unconfirmed[: len(arrived)]]:
+        # Whether what was confirmed is still there is found out by the next append, which names the last of it.
+        stored = await self._store.load_session(self.key, start=self._confirmed)
+        arrived = [row.id for row in stored.entries] if stored else []
+        if arrived != [entry.id for entry in self._unconfirmed[: len(arrived)]]:
             self.stale = True
             raise self._conflict()
         self._queued = len(arrived)

@@ -18,12 +18,13 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from flue.errors import DurabilityError
-from flue.messages import Json
+from flue.messages import Cost, Json, Usage
 from flue.ports import EntryRow, SessionHead, Store, StoredSession
 
 CREATED = "2026-01-02T03:04:05.678Z"
@@ -63,7 +64,12 @@ async def outcome(store: Store, key: str, expected: int, *entries: EntryRow) -> 
 
 @pytest.mark.asyncio
 class StoreContract:
-    """The contract of `flue.ports.Store`. A subclass says how a store is made."""
+    """The contract of `flue.ports.Store`. A subclass says how a store is made.
+
+    `keeps_start` is False for a store that keeps nothing but the exchange format, which has no `start` and no `usage`.
+    """
+
+    keeps_start = True
 
     def make_store(self, directory: Path) -> Store:
         """Return a store whose data lies in `directory`; two made for one directory share their sessions."""
@@ -110,6 +116,31 @@ class StoreContract:
             await store.append_entries("s", head(None, {"n": 2}), [], expected=0)
             session = await store.load_session("s")
             assert session == StoredSession(head(None, {"n": 2}), ())
+
+    @pytest.mark.parametrize("start", [0, 1, 4, 5, 9])
+    async def test_a_load_returns_the_entries_from_a_position_on(self, tmp_path: Path, start: int) -> None:
+        names = ["a", "b", "c", "d", "e"]
+        async with self.opened(tmp_path) as store:
+            await store.append_entries("t", head("x"), [entry("x")], expected=0)
+            await store.append_entries("s", head("e"), [entry(name) for name in names], expected=0)
+            session = await store.load_session("s", start=start)
+            assert ids(session) == names[start:]
+            assert session is not None
+            assert (session.first, session.count) == (min(start, 5), 5)
+
+    async def test_a_load_begins_where_the_newest_head_says(self, tmp_path: Path) -> None:
+        used = Usage(3, 4, 5, 6, Cost(0.1, 0.2, 0.3, 1e-9))
+        early, late = replace(head("b"), start=1, usage=Usage(1)), replace(head("d"), start=2, usage=used)
+        async with self.opened(tmp_path) as store:
+            await store.append_entries("s", early, [entry("a"), entry("b")], expected=0)
+            await store.append_entries("s", late, [entry("c"), entry("d")], expected=2, after="b")
+        async with self.opened(tmp_path) as store:
+            session, whole = await store.load_session("s"), await store.load_session("s", start=0)
+            assert ids(whole) == ["a", "b", "c", "d"]
+            assert session is not None
+            assert session.count == 4
+            assert session.head == (late if self.keeps_start else head("d"))
+            assert ids(session) == (["c", "d"] if self.keeps_start else ids(whole))
 
     async def test_appends_queued_without_waiting_keep_their_order(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
