@@ -21,7 +21,9 @@ class Limits:
     """What one command may use.
 
     `commands` and `loop_iterations` (of any one loop, awk's included) are counts, `seconds` is the longest run time,
-    whatever timeout a caller asks for. Raises `DefinitionError` for values that are not positive.
+    whatever timeout a caller asks for. With `commands` far above its default, a script that calls itself can overflow
+    the stack, which ends the process it runs in: isolate such sandboxes. Raises `DefinitionError` for values that are
+    not positive.
     """
 
     commands: int = 20_000

@@ -122,12 +122,13 @@ class IsolatedEngine:
 
     async def run(self, command: Command) -> Outcome:
         """Run a command. Cancelling the awaiting task ends it. Raises `OSError` when its directory is missing."""
-        if command.stdin is not None and len(command.stdin) > _TOO_LARGE:
-            raise file_error(errno.EFBIG, "standard input")
         seconds = min(command.seconds, self._options.limits.seconds)
         variables = [text.encode() for pair in command.env.items() for text in pair]
         stdin = b"" if command.stdin is None else b" " + command.stdin
         fields = (command.script.encode(), command.cwd.encode(), number(seconds), stdin, *variables)
+        if sum(map(len, fields)) > _TOO_LARGE:
+            what = "standard input" if len(stdin) > _TOO_LARGE // 2 else "command"
+            raise file_error(errno.EFBIG, what)
         async with self._commands:
             # A worker that died before the command began did not die of it.
             for _ in range(2):
@@ -170,10 +171,8 @@ class IsolatedEngine:
             raise
         if not answer.done():
             stdout, stderr = worker.printed(call)
-            await self._kill(worker)
-            return Outcome(
-                stdout, stderr, 137, "timeout", f"execution timeout ({seconds:g}s)", f"{KILLED_NOTE} {KEPT_NOTE}"
-            )
+            note = f"{KILLED_NOTE} {KEPT_NOTE if await self._kill(worker) else STALE_NOTE}"
+            return Outcome(stdout, stderr, 137, "timeout", f"execution timeout ({seconds:g}s)", note)
         try:
             out, err, code, *texts = answer.result()
             ending, detail, note = (text.decode() for text in texts)
@@ -282,6 +281,8 @@ class IsolatedEngine:
         ]
         if not journal.complete:
             for path, content in self._options.files.items():
+                if len(content) > _TOO_LARGE:
+                    raise file_error(errno.EFBIG, path)
                 answers.append(worker.call(b"put", path.encode(), content))
                 await worker.drained()
         for piece in journal.pieces():

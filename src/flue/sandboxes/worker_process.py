@@ -13,6 +13,7 @@ from flue.sandboxes.fork_server import ForkServer
 from flue.sandboxes.journal import Journal
 from flue.sandboxes.worker.frames import FrameError, Frames, encode
 
+_KILLED = 137  # 128 and SIGKILL
 START = 10.0
 """Seconds that a process may take to start."""
 
@@ -134,11 +135,13 @@ class Worker:
             self.saved, self.size = (int(field) for field in fields)
         elif what == b"all" and self.journal is not None:
             self.journal.start_over()
-        elif what == b"printed" and call in self._calls:
-            for stream, piece in zip(self._printed.setdefault(call, (bytearray(), bytearray())), fields, strict=True):
+        elif what == b"printed":
+            printed = self._printed.setdefault(call, (bytearray(), bytearray())) if call in self._calls else ()
+            for stream, piece in zip(printed, fields, strict=False):
                 stream.extend(piece[: OUTPUT_LIMIT - len(stream)])
-        elif what == b"began" and call in self._calls:
-            self._began[call] = asyncio.get_running_loop().time()
+        elif what == b"began":
+            if call in self._calls:
+                self._began[call] = asyncio.get_running_loop().time()
         elif what == b"ready" and not self._pid:
             self._pid = int(fields[0])
             self._settle(0, fields)
@@ -174,10 +177,11 @@ class Worker:
 
     def _end_error(self, code: int | None) -> WorkerEndedError:
         if self._why or code is None:
-            return WorkerEndedError(128 + signal.SIGKILL, self._why or "its process has ended")
+            return WorkerEndedError(_KILLED, self._why or "its process has ended")
         if code >= 0:
             return WorkerEndedError(code or 1, f"its process ended with status {code}")
-        return WorkerEndedError(128 - code, _REASONS.get(-code, f"its process was ended by signal {-code}"))
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
+        return WorkerEndedError(128 - code, _REASONS.get(name, f"its process was ended by signal {name}"))
 
 
 def _error(what: bytes, fields: list[bytes]) -> Exception | None:
@@ -197,10 +201,10 @@ def _seen(answer: asyncio.Future[list[bytes]]) -> None:
         answer.exception()
 
 
-_REASONS: dict[int, str] = {
-    signal.SIGSEGV: "it was nested too deeply for its stack",
-    signal.SIGBUS: "it was nested too deeply for its stack",
-    signal.SIGABRT: "it ran out of memory",
-    signal.SIGXCPU: "it used up its processor time",
-    signal.SIGKILL: "its process was killed, as happens when the machine runs out of memory",
+_REASONS = {
+    "SIGSEGV": "it was nested too deeply for its stack",
+    "SIGBUS": "it was nested too deeply for its stack",
+    "SIGABRT": "it ran out of memory",
+    "SIGXCPU": "it used up its processor time",
+    "SIGKILL": "its process was killed, as happens when the machine runs out of memory",
 }

@@ -7,6 +7,8 @@ back to exactly the same time goes unnoticed.
 
 from __future__ import annotations
 
+import time
+
 from flue.sandboxes.places import KEPT
 from flue.sandboxes.worker.frames import Frames, encode, number
 
@@ -30,6 +32,8 @@ class Changes:
         self._files = files
         self._known: list[dict[str, Stamp]] = [{} for _ in KEPT]
         self._replayed = Frames()
+        self.look_seconds = 0.0
+        """How long it took to look at all files the last time."""
 
     @property
     def size(self) -> int:
@@ -38,7 +42,7 @@ class Changes:
 
     def look(self) -> None:
         """Take the files as they are for what they were."""
-        self._known = [dict(_walk(self._files.kept(KEPT[mount]), "")) for mount in range(len(KEPT))]
+        self._known = self._now()
 
     def forget(self) -> None:
         """Take it that there were no files: the next records hold everything."""
@@ -46,8 +50,8 @@ class Changes:
 
     def records(self) -> Iterator[bytes]:
         """Yield one record for each change since the last time, in an order in which they can be replayed."""
-        for mount in range(len(KEPT)):
-            yield from self._records_of(mount)
+        for mount, now in enumerate(self._now()):
+            yield from self._records_of(mount, now)
 
     def replay(self, records: bytes) -> None:
         """Make the changes again; records may come in pieces. Raises `RuntimeError` or `ValueError` for odd ones."""
@@ -66,9 +70,14 @@ class Changes:
             else:
                 raise ValueError(what)
 
-    def _records_of(self, mount: int) -> Iterator[bytes]:
+    def _now(self) -> list[dict[str, Stamp]]:
+        began = time.monotonic()
+        found = [dict(_walk(self._files.kept(point), "")) for point in KEPT]
+        self.look_seconds = time.monotonic() - began
+        return found
+
+    def _records_of(self, mount: int, now: dict[str, Stamp]) -> Iterator[bytes]:
         files, before = self._files.kept(KEPT[mount]), self._known[mount]
-        now = dict(_walk(files, ""))
         removed = ""
         for path in before:
             # Parents come before what is in them, and go with it.

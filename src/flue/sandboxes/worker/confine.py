@@ -167,8 +167,8 @@ def confine_further(memory: int, *, network: bool) -> None:
 def allow_processor_time(seconds: float) -> None:
     """End this process by SIGXCPU when it uses more than so many seconds from now on."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    soft = int(used.ru_utime + used.ru_stime + seconds) + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+    soft, hard = int(used.ru_utime + used.ru_stime + seconds) + 1, resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
 def _address_space() -> int:
@@ -197,10 +197,9 @@ def _write(path: str, content: bytes) -> None:
 
 
 def _prctl(option: int, value: int, address: Any = 0) -> None:
+    """Set something of this process, where the system lets it: some containers do not, and the other walls remain."""
     ctypes, library = _library
-    result = library.prctl(option, ctypes.c_ulong(value), address, ctypes.c_ulong(0), ctypes.c_ulong(0))
-    if result:
-        raise OSError(ctypes.get_errno(), "prctl")
+    library.prctl(option, ctypes.c_ulong(value), address, ctypes.c_ulong(0), ctypes.c_ulong(0))
 
 
 def _install(program: list[bytes]) -> None:
@@ -208,11 +207,7 @@ def _install(program: list[bytes]) -> None:
     code = ctypes.create_string_buffer(b"".join(program))
     # struct sock_fprog: the number of instructions, and their address.
     head = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(program), ctypes.addressof(code)))
-    try:
-        _prctl(_PR_SET_SECCOMP, 2, head)
-    except OSError:
-        # A kernel without seccomp filters, or one inside a sandbox that forbids them: the limits remain.
-        return
+    _prctl(_PR_SET_SECCOMP, 2, head)
 
 
 def _head(column: int, arch: int) -> list[bytes]:

@@ -90,7 +90,6 @@ class _Worker:
         self._unsaved = False  # whether something may have changed files since changes were sent
         self._newest = 0  # the last call that may have
         self._save_at = 0.0
-        self._look_seconds = 0.0  # how long it took the last time
         self._files = BashkitFiles()
         self._changes = Changes(self._files)
         self._scripts = scripts_folder()
@@ -147,7 +146,7 @@ class _Worker:
         self._newest = max(self._newest, call)
         if not self._unsaved:
             self._unsaved = True
-            self._save_at = time.monotonic() + _LOOK_SHARE * self._look_seconds
+            self._save_at = time.monotonic() + _LOOK_SHARE * self._changes.look_seconds
 
     # ------------------------------------------------------------------------------------------------- calls
 
@@ -184,9 +183,7 @@ class _Worker:
         self._changes.replay(records)
 
     def _begin(self, call: int) -> list[bytes]:
-        began = time.monotonic()
         self._changes.look()
-        self._look_seconds = time.monotonic() - began
         return []
 
     def _read(self, call: int, path: bytes) -> list[bytes]:
@@ -219,7 +216,7 @@ class _Worker:
 
     def _run(self, call: int, script: bytes, cwd: bytes, seconds: bytes, stdin: bytes, *env: bytes) -> None:
         """Start a command. `stdin` is empty for none, else a space and the input; `env` names and values in turn."""
-        if self._look_seconds < _COSTLY_LOOK:
+        if self._changes.look_seconds < _COSTLY_LOOK:
             self._save()
         self._send(call, b"began")
         variables = [text.decode() for text in env]
@@ -298,7 +295,7 @@ class _Worker:
 
     def _save_if_quick(self) -> None:
         """Send what has changed before an answer, unless that would delay it much."""
-        if self._look_seconds < _QUICK_LOOK:
+        if self._changes.look_seconds < _QUICK_LOOK:
             self._save()
 
     def _save(self) -> None:
@@ -306,11 +303,9 @@ class _Worker:
         if not self._unsaved:
             return
         self._unsaved = False
-        began = time.monotonic()
         allow_processor_time(_LONGEST_LOOK + sum(running.seconds for running in self._running.values()))
         for record in self._changes.records():
             self._send(0, b"change", record)
-        self._look_seconds = time.monotonic() - began
         self._send(0, b"saved", number(self._newest), number(self._changes.size))
 
     def _send(self, call: int, *fields: bytes) -> None:
