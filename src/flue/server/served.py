@@ -30,6 +30,11 @@ class Served:
     roles: Mapping[str, Role] = field(default_factory=dict)
     root: Path | None = None
 
+    @property
+    def name(self) -> str:
+        """Return what the project is called among those that share a store: its folder's name."""
+        return "" if self.root is None else self.root.name
+
     def catalog(self) -> Catalog:
         """Return it as the engine takes it."""
         agents, workflows = self.agents.values(), self.workflows.values()
