@@ -34,6 +34,10 @@ class RowSource(Protocol):
         """Be told of the write that carries the rows just taken."""
         ...
 
+    def close(self) -> None:
+        """Be done: nothing that was not taken will be."""
+        ...
+
 
 class Outbox:
     """Gathers a claim's writes. Each of them is a transition of the store, queued at the call and in call order.
@@ -77,6 +81,12 @@ class Outbox:
             self.write()
         if self._last is not None:
             await asyncio.shield(self._last)
+
+    def close(self) -> None:
+        """Be done with the rows: the claim has ended, or its work begins again."""
+        if self.rows is not None:
+            self.rows.close()
+            self.rows = None
 
     async def settle(self, outcome: Outcome, *, now: int) -> None:
         """End the submission."""

@@ -40,16 +40,18 @@ class Place:
     The end of a run is held back until the run settles: nobody is to see an end that a crash could still undo.
     """
 
-    def __init__(self, site: Site, stream: str = "") -> None:
+    def __init__(self, site: Site, *, agent: str = "", instance: str = "") -> None:
         self.run_end: RunEnd | None = None
         self._site = site
-        self._stream = stream
+        self._agent = agent
+        self._stream = f"{agent}/{instance}" if agent else ""
         self._store: ClaimedStore | None = None
         self._log: LogWriter | None = None
 
     async def enter(self, attempt: Attempt) -> int:
         """Make an attempt the one that writes; return the index of its first event."""
         site, id = self._site, attempt.claim.id
+        attempt.outbox.close()
         first = 0 if attempt.fresh else await site.store.reserve_indices(id, RESERVED)
         self._log = LogWriter(
             attempt.outbox,
@@ -61,8 +63,8 @@ class Place:
             first=first,
             reserved=first + RESERVED,
             settings=site.log,
+            session_prefix=f"{self._agent}/" if self._agent else "",
         )
-        attempt.outbox.rows = self._log
         if self._store is None:
             self._store = ClaimedStore(site.store, attempt.outbox)
         self._store.outbox = attempt.outbox
@@ -80,11 +82,11 @@ class Place:
         if self.run_end is not None and self._log is not None:
             self._log(self.run_end)
 
-    def runtime(self, deployment: Deployment, agent: str | None) -> Runtime:
+    def runtime(self, deployment: Deployment) -> Runtime:
         """Return the deployment's runtime with this place as its store; of an agent, with the agent's part of it."""
         assert self._store is not None
-        runtime = deployment.runtime
-        if agent is None:
+        runtime, agent = deployment.runtime, self._agent
+        if not agent:
             return with_changes(runtime, store=self._store, persist=deployment.persist)
         return with_changes(
             runtime,
@@ -101,7 +103,6 @@ class Place:
         payload: Any,
         scope: Scope,
         first: int,
-        agent: str | None = None,
         steps: StepLog | None = None,
         sinks: Sequence[Any] = (),
     ) -> FlueContext:
@@ -110,7 +111,7 @@ class Place:
             id=id,
             payload=payload,
             env=deployment.env,
-            runtime=self.runtime(deployment, agent),
+            runtime=self.runtime(deployment),
             scope=scope,
             sinks=(*sinks, self),
             req=attempt.request,

@@ -113,14 +113,14 @@ class Prompts:
             kept.context.emitter.next_index = await kept.place.enter(attempt)
             return kept
         agent, instance = submission.target, submission.instance
-        place = Place(self._site, stream=f"{agent}/{instance}")
+        place = Place(self._site, agent=agent, instance=instance)
         first = await place.enter(attempt)
         entry = deployment.catalog.agent(agent)
         if entry.agent is None:
             raise SessionError(f'Agent "{agent}" has no conversations any more.', code="agent_not_found")
         payload = json.loads(submission.payload)
         scope = Scope(instance_id=instance, dispatch_id=payload.get("dispatchId"))
-        context = place.context(attempt, deployment, id=instance, payload=None, scope=scope, first=first, agent=agent)
+        context = place.context(attempt, deployment, id=instance, payload=None, scope=scope, first=first)
         try:
             harness = await context.init(entry.agent)
             session = await harness.session(payload["session"])

@@ -49,9 +49,9 @@ class Runs:
         linked = submission.address != submission.id or not attempt.fresh
         record = await self._site.store.get_run(submission.id) if linked else None
         steps = await RunSteps.load(self._site.store, attempt)
-        place = Place(self._site, stream=f"{submission.target}/{submission.instance}" if submission.instance else "")
+        agent = submission.target if submission.instance else ""
+        place = Place(self._site, agent=agent, instance=submission.instance)
         first = await place.enter(attempt)
-        agent = submission.target if submission.instance else None
         context = place.context(
             attempt,
             deployment,
@@ -59,7 +59,6 @@ class Runs:
             payload=json.loads(submission.payload),
             scope=Scope(run_id=submission.id, instance_id=submission.instance or None),
             first=first,
-            agent=agent,
             steps=steps,
         )
         run = _Run(attempt, deployment, place, context, steps, record)

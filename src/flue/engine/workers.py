@@ -181,6 +181,7 @@ class Workers:
         self._rested(attempt)
 
     def _rested(self, attempt: Attempt) -> None:
+        attempt.outbox.close()
         attempt.come_to_rest()
         if self._running.get(attempt.claim.id) is attempt:
             del self._running[attempt.claim.id]
