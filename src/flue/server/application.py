@@ -20,10 +20,12 @@ from weakref import WeakKeyDictionary
 
 from flue.durable.port import DurableStore
 from flue.engine.catalog import Catalog
+from flue.engine.engine import EngineSettings
 from flue.engine.service import Service
 from flue.host import SystemClock, SystemIds, open_service
 from flue.ports import Clock, Ids
 from flue.project.config import load_config
+from flue.project.data import data_file
 from flue.project.loader import Project, build_schemas, load_project
 from flue.registrations import PROCESS, Registrations, current_registrations
 from flue.sandboxes import WorkerPool
@@ -32,7 +34,6 @@ from flue.stores import open_store, store_from_env
 from flue.stores.location import DATABASE_URL
 
 logger = logging.getLogger("flue")
-DATA_FILE = Path(".flue-data", "flue.db")
 
 Opening = Callable[["Application"], AbstractAsyncContextManager[Service]]
 """Starts an engine in the running event loop; leaving the block brings to rest what runs, and ends it."""
@@ -108,11 +109,13 @@ class Application:
             return self.store, False
         if self.store is not None:
             return open_store(self.store), True
+        if self.env.get(DATABASE_URL, "").strip():
+            return store_from_env(self.env, None), True
         root = self.served.root
-        if root is None and not self.env.get(DATABASE_URL, "").strip():
+        if root is None:
             # The next event loop's engine must find it again.
             return self._memory, False
-        return store_from_env(self.env, None if root is None else root / DATA_FILE), True
+        return open_store(data_file(root)), True
 
     async def service(self) -> Service:
         """Return the running event loop's engine; the first call starts it. Raises what starting it raises."""
@@ -193,6 +196,8 @@ async def open_engine(application: Application) -> AsyncIterator[Service]:
                 clock=application.clock,
                 ids=application.ids,
                 project=served.name,
+                settings=EngineSettings(log_failures=True),
+                announced=False,  # the applications themselves are, and know the engine of each event loop
             )
         )
         await service.start()
