@@ -171,13 +171,15 @@ async def open_service(
     settings: EngineSettings | None = None,
     log: LogSettings | None = None,
     project: str = "",
+    announced: bool = True,
     drain: float = 5.0,
 ) -> AsyncIterator[Service]:
     """Open a service: agents and workflows at work on a store, in this process and event loop.
 
-    Arguments are those of `open_context`; `project` names the project among those that share the store. The service
-    takes up what was accepted earlier as soon as it is started, or first asked for something. When the block ends, work
-    stops where it can be continued, within `drain` seconds; what this function opened is closed.
+    Arguments are those of `open_context`; `project` names the project among those that share the store. With
+    `announced`, `dispatch` finds the service, whoever calls it in the process. The service takes up what was accepted
+    earlier as soon as it is started, or first asked for something. When the block ends, work stops where it can be
+    continued, within `drain` seconds; what this function opened is closed.
     """
     from flue.engine.catalog import Deployment
     from flue.engine.dispatching import announce
@@ -200,7 +202,8 @@ async def open_service(
         deployment = Deployment(catalog, runtime, os.environ if env is None else env, _persist)
         stack.push_async_callback(_settle_subscribers, registrations)
         service = Service(opened, deployment, settings=settings, log=log, project=project)  # type: ignore[arg-type]  # all ours are durable
-        stack.callback(announce(service))
+        if announced:
+            stack.callback(announce(service))
         stack.push_async_callback(service.drain, drain)
         yield service
 

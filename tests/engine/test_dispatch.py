@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import json
 
@@ -57,6 +58,7 @@ async def test_a_tool_dispatches_to_an_agent_of_its_project() -> None:
 
 
 async def test_without_a_service_there_is_nobody_to_dispatch_to() -> None:
+    gc.collect()  # applications of other tests
     with pytest.raises(flue.UsageError) as refused:
         await dispatch("mail", id="ann", input=None)
     assert refused.value.code == "needs_server"

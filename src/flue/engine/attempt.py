@@ -20,9 +20,10 @@ Phase = Literal["driving", "ending", "abandoned"]
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The work is done, in whatever way."""
+    """The work is done, in whatever way. `error` is what an application's own code raised, to be logged."""
 
     outcome: Outcome
+    error: BaseException | None = None
 
 
 @dataclass(frozen=True, slots=True)

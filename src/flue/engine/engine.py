@@ -46,7 +46,8 @@ class EngineSettings:
     `keep` how long what has ended is kept.
 
     With `take_over` the engine claims all the work that is free, whoever accepted it, and fires schedules: what servers
-    do. Without, it claims what was accepted or adopted here, and what stands before that in its lanes.
+    do. Without, it claims what was accepted or adopted here, and what stands before that in its lanes. With
+    `log_failures` it logs what the application's own code raised, with the traceback.
     """
 
     lease: float = 30.0
@@ -54,6 +55,7 @@ class EngineSettings:
     concurrency: int = 256
     keep: KeepFor = field(default_factory=KeepFor)
     take_over: bool = True
+    log_failures: bool = False
 
 
 class Engine:
@@ -81,7 +83,13 @@ class Engine:
         self._drive = drive
         self._expected = Expected()
         self._workers = Workers(
-            store, clock, self._driven, grace=self.settings.grace, rested=self._rested, renew=self._renew
+            store,
+            clock,
+            self._driven,
+            grace=self.settings.grace,
+            log_failures=self.settings.log_failures,
+            rested=self._rested,
+            renew=self._renew,
         )
         self._tasks = self._workers.tasks
         self._pending: set[str] = {"gone", "due", "work"}

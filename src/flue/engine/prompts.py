@@ -78,7 +78,7 @@ class Prompts:
             except FlueError as error:
                 if isinstance(error, DurabilityError):
                     raise
-                return Settled(failure(error))
+                return Settled(failure(error), error)
             try:
                 ending = await _Prompt(self, attempt, journal, opened).run()
             except BaseException:
@@ -177,7 +177,7 @@ class _Prompt:
         except DurabilityError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever made the prompt fail is how it ended
-            return Settled(failure(error))
+            return Settled(failure(error), error)
         finally:
             self._attempt.on_message = None
         assert isinstance(reply, PromptResponse)

@@ -116,11 +116,11 @@ class _Run:
         except DurabilityError as error:
             if error.code == "attempt_lost":
                 raise
-            return self.ended(failure(error))
+            return self.ended(failure(error), error)
         except SystemExit as stop:
             return self.ended(failure(OperationError(f"The run ended itself with exit status {stop.code}.")))
         except Exception as error:  # noqa: BLE001 - what the user's function raises is how the run ended
-            return self.ended(failure(error))
+            return self.ended(failure(error), error)
         return self.ended(Outcome("completed", result=json.dumps(result)))
 
     async def _call(self) -> Any:
@@ -150,12 +150,12 @@ class _Run:
             task.uncancel()
         return Parked(self._steps.wait)
 
-    def ended(self, outcome: Outcome) -> Settled:
+    def ended(self, outcome: Outcome, error: BaseException | None = None) -> Settled:
         """Return the end of the run; its last event goes with the settlement."""
         if self._place.run_end is None:
             self._announce_end(outcome.error)
         self._place.end_run()
-        return Settled(outcome)
+        return Settled(outcome, error)
 
     def interrupted(self, replacement: Admission) -> Ending:
         """Return how a run ends whose process died: replaced by another, or for good."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -66,7 +66,7 @@ class Ticket:
         """Wait until the work has ended, or waits for a person; then return the submission as it stands."""
         return await self._engine.outcome(self.id, until=waits_for_person)
 
-    def events(self, after: int = -1) -> AsyncIterator[LoggedEvent]:
+    def events(self, after: int = -1) -> AsyncGenerator[LoggedEvent, None]:
         """Yield the work's events after an index, live ones included, until it has ended."""
         return self._reader.follow(self.id, after=after)
 

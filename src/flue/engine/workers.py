@@ -12,7 +12,7 @@ from flue.durable.port import DurableStore
 from flue.durable.records import Claim, Outcome
 from flue.engine.attempt import Attempt, Ending, Parked, Released, Restarted, Settled, StopReason, failure
 from flue.engine.tasks import Tasks
-from flue.errors import DurabilityError
+from flue.errors import DurabilityError, FlueError
 from flue.ports import Clock
 
 logger = logging.getLogger("flue")
@@ -32,6 +32,7 @@ class Workers:
         drive: Callable[[Attempt], Awaitable[Ending]],
         *,
         grace: float,
+        log_failures: bool,
         rested: Callable[[Attempt], None],
         renew: Callable[[], Awaitable[None]],
     ) -> None:
@@ -40,6 +41,7 @@ class Workers:
         self._clock = clock
         self._drive = drive
         self._grace = grace
+        self._log_failures = log_failures
         self._on_rest = rested
         self._renew = renew
         self._running: dict[str, Attempt] = {}
@@ -127,7 +129,10 @@ class Workers:
         attempt.phase = "ending"  # from here on it is too late to stop it
         now, outbox = self._clock.now_ms(), attempt.outbox
         match ending:
-            case Settled(outcome):
+            case Settled(outcome, error):
+                if error is not None and self._log_failures:
+                    ours = isinstance(error, FlueError)
+                    logger.error("%s failed: %s", attempt.claim.id, error, exc_info=None if ours else error)
                 await outbox.settle(outcome, now=now)
                 attempt.settle(outcome)
             case Parked(wait):

@@ -174,7 +174,7 @@ def _is_async(value: object) -> bool:
 
 
 def _on_interrupt(module: ModuleType, shown: str) -> OnInterrupt:
-    value = getattr(module, "on_interrupt", "restart")
+    value: Any = getattr(module, "on_interrupt", "restart")
     if value in ("restart", "fail"):
         return value  # type: ignore[no-any-return]
     problem = f'`on_interrupt` must be "restart" or "fail", got {value!r}'

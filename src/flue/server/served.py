@@ -11,8 +11,9 @@ from typing import Any
 
 from flue.definitions.agent import Agent
 from flue.definitions.role import Role
-from flue.engine.catalog import AgentEntry, Catalog, WorkflowEntry
+from flue.engine.catalog import Catalog
 from flue.errors import UsageError
+from flue.project.catalog import catalog_of
 from flue.project.loader import Project
 from flue.project.modules import AgentModule, WorkflowModule, read_agent, read_workflow
 from flue.registrations import Registrations
@@ -37,11 +38,7 @@ class Served:
 
     def catalog(self) -> Catalog:
         """Return it as the engine takes it."""
-        agents, workflows = self.agents.values(), self.workflows.values()
-        return Catalog.of(
-            (AgentEntry(module.name, module.agent, module.run, module.durability) for module in agents),
-            (WorkflowEntry(module.name, module.run, module.on_interrupt, module.durability) for module in workflows),
-        )
+        return catalog_of(self)
 
 
 def of_project(project: Project) -> Served:
