@@ -234,6 +234,11 @@ class StoredSession:
 class Store(Protocol):
     """Where sessions live. Every method is one atomic transition."""
 
+    @property
+    def can_list(self) -> bool:
+        """Say whether `list_sessions` works: a user's own session store need not be able to."""
+        ...
+
     async def load_session(self, key: str, *, start: int | None = None) -> StoredSession | None:
         """Return the session with its entries from position `start` on (None: the head's `start`), or None.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from flue import (
     tool,
 )
 from flue.events import Event, OperationStart, TaskEnd, TaskStart, ToolCallEnd
+from flue.harness.harness import session_name
 from flue.messages import Message, TextContent
 from flue.testing import MemoryStore, RecordedRequest, ScriptedModel, call, hang
 from tests.harness.scene import Scene, assert_sound, scene, until
@@ -36,6 +38,34 @@ def asked(request: RecordedRequest) -> list[str]:
     return [first_text(message) for message in request.messages]
 
 
+async def task_sessions(store: MemoryStore) -> list[str]:
+    """Return the keys of the sessions of tasks."""
+    return [key for key in await store.list_sessions() if session_name(key).startswith("task:")]
+
+
+class Shelf:
+    """A user's own session store."""
+
+    def __init__(self, sessions: dict[str, Any] | None = None) -> None:
+        self.sessions = {} if sessions is None else sessions
+
+    async def save(self, id: str, data: Any) -> None:
+        self.sessions[id] = data
+
+    async def load(self, id: str) -> Any:
+        return self.sessions.get(id)
+
+    async def delete(self, id: str) -> None:
+        self.sessions.pop(id, None)
+
+
+class ListingShelf(Shelf):
+    """One that can say what it has."""
+
+    async def list(self, prefix: str) -> list[str]:
+        return [key for key in self.sessions if key.startswith(prefix)]
+
+
 async def test_a_task_runs_in_a_child_session_with_the_same_files() -> None:
     triager = define_agent_profile(name="triager", instructions="Cite sources.", description="Triages.")
     async with scene("Reset it there [1].", "Thanks.", subagents=[triager], instructions="Be kind.") as s:
@@ -47,8 +77,7 @@ async def test_a_task_runs_in_a_child_session_with_the_same_files() -> None:
         assert "Be kind." not in request.system
         assert "a.txt" in request.system
         assert not s.messages
-        [task] = s.session.history.metadata["taskSessions"]
-        assert await s.store.load_session(task["storageKey"]) is not None
+        assert len(await task_sessions(s.store)) == 1
         assert {"task_start", "task"} <= set(s.types())
         await s.session.delete()
         assert await s.store.list_sessions() == []
@@ -119,7 +148,7 @@ async def test_a_task_of_the_same_name_goes_on_with_the_conversation() -> None:
         assert asked(s.model.requests[1]) == ["What is #1?", "A bug.", "Why?"]
         assert "Triage." in s.model.requests[1].system
         assert asked(s.model.requests[2]) == ["What is #2?"]
-        assert len(s.session.history.metadata["taskSessions"]) == 2
+        assert len(await task_sessions(s.store)) == 2
 
 
 async def test_a_named_task_is_continued_in_another_process_with_its_agent_and_directory() -> None:
@@ -134,7 +163,7 @@ async def test_a_named_task_is_continued_in_another_process_with_its_agent_and_d
         assert asked(request) == ["What is #1?", "A bug.", "Why?"]
         assert "Triage." in request.system
         assert "Working directory: /workspace/issues" in request.system
-        assert len(s.session.history.metadata["taskSessions"]) == 1
+        assert len(await task_sessions(s.store)) == 1
 
 
 async def test_a_named_task_that_another_process_went_on_with_is_read_anew() -> None:
@@ -225,8 +254,8 @@ async def test_the_result_of_the_task_tool_says_where_the_work_was_done() -> Non
         details = ended.result.details
         assert details["session"] == "task:default:triage"
         assert details["taskId"]
-        [known] = s.session.history.metadata["taskSessions"]
-        stored = await s.store.load_session(known["storageKey"])
+        [known] = await task_sessions(s.store)
+        stored = await s.store.load_session(known)
         assert stored is not None
         assert details["messageId"] == stored.entries[-1].id
 
@@ -239,6 +268,35 @@ async def test_deleting_a_session_ends_its_named_tasks_for_good() -> None:
         again = await s.harness.session()
         await again.task("Which colour?", name="memory")
         assert asked(s.model.requests[1]) == ["Which colour?"]
+
+
+@pytest.mark.parametrize("listing", [True, False])
+async def test_deleting_a_session_deletes_its_tasks_and_theirs_and_nobody_elses(listing: bool) -> None:
+    shelf = Shelf()
+    store = ListingShelf(shelf.sessions) if listing else shelf
+    inner = call("task", {"prompt": "a"})
+    async with scene(persist=store, task_tool="always", model=ScriptedModel([inner, "One.", "Two."] * 3)) as s:
+        names = ("a", "a:b", 'b"]')
+        for name in names:
+            await (await s.harness.session(name)).task("Go.", name="n")
+        all_of_it = set(shelf.sessions)
+        assert len(all_of_it) == 1 + 3 * len(names)
+        await (await s.harness.session("a")).delete()
+        gone = {session_name(key) for key in all_of_it - set(shelf.sessions)}
+        assert {name for name in gone if not name.startswith("task:task:")} == {"a", "task:a:n"}
+        assert len(gone) == 3
+        for name in (*names, "default"):
+            await s.harness.sessions.delete(name)
+        assert not shelf.sessions
+
+
+async def test_what_a_session_carries_does_not_grow_with_its_tasks() -> None:
+    async with scene(*["Done."] * 5) as s:
+        for _ in range(5):
+            await s.session.task("Go.")
+        assert set(s.session.history.metadata) == {"spent"}
+        await s.session.delete()
+        assert await s.store.list_sessions() == []
 
 
 async def test_a_named_task_goes_on_after_an_abort() -> None:
@@ -377,7 +435,7 @@ async def test_an_unknown_subagent_is_refused_and_nothing_is_kept_of_it() -> Non
     async with scene("Fine.") as s:
         with pytest.raises(DefinitionError, match='Subagent "nobody" is not declared'):
             await s.session.task("Go.", agent="nobody", name="x")
-        assert "taskSessions" not in s.session.history.metadata
+        assert await task_sessions(s.store) == []
         assert (await s.session.task("Go.", name="x")).text == "Fine."
         [ended] = [event for event in s.events if isinstance(event, TaskEnd)]
         assert not ended.is_error

@@ -67,6 +67,8 @@ class Faulty:
     places behind it: the next pass begins there, until `places` has none left.
     """
 
+    can_list = True
+
     def __init__(self, fault: Fault, code: str, places: dict[int, int], *, first: bool) -> None:
         self.store: Any = None
         self.failed = 0

@@ -22,6 +22,11 @@ class ClaimedStore:
         self.outbox = outbox
         self._store = store
 
+    @property
+    def can_list(self) -> bool:
+        """Say whether the store can list."""
+        return self._store.can_list
+
     async def load_session(self, key: str, *, start: int | None = None) -> StoredSession | None:
         """Return the session, or None; see `flue.ports.Store`."""
         return await self._store.load_session(key, start=start)

@@ -18,6 +18,11 @@ class AgentStore:
         self._store = store
         self._prefix = f"{agent}/"
 
+    @property
+    def can_list(self) -> bool:
+        """Say whether the store can list."""
+        return self._store.can_list
+
     async def load_session(self, key: str, *, start: int | None = None) -> StoredSession | None:
         """Return the session, or None; see `flue.ports.Store`."""
         return await self._store.load_session(self._prefix + key, start=start)

@@ -24,13 +24,16 @@ from flue.harness.sandbox import SandboxFactory
 from flue.harness.session import Session, check_text_argument
 from flue.harness.setup import SessionSetup, prepare
 from flue.harness.shell import run_shell
+from flue.harness.tasks import is_task_of
 from flue.harness.tools import builtin_tools
+from flue.messages import Json
 from flue.ports import ExecResult
 
 if TYPE_CHECKING:
     from flue.definitions.agent import AgentConfig
 
 RESERVED_PREFIX = "task:"
+KEY_PREFIX = "agent-session:"
 DEFAULT_CWD = "/workspace"
 
 
@@ -194,7 +197,13 @@ class Harness:
 
 def session_key(instance: str, harness: str, session: str) -> str:
     """Return the storage key of a session."""
-    return "agent-session:" + json.dumps([instance, harness, session], ensure_ascii=False, separators=(",", ":"))
+    return KEY_PREFIX + json.dumps([instance, harness, session], ensure_ascii=False, separators=(",", ":"))
+
+
+def session_name(key: str) -> str:
+    """Return the name of the session that has a storage key."""
+    name: str = json.loads(key.removeprefix(KEY_PREFIX))[2]
+    return name
 
 
 class Sessions:
@@ -238,7 +247,8 @@ class Sessions:
                 return
             await session.close(deleted=True)
             del self._open[name]
-            await self._harness.runtime.store.delete_sessions(await self._tree(session.history))
+            keys = [session.history.key, *await self._tasks_of(session)]
+            await self._harness.runtime.store.delete_sessions(keys)
 
     async def close(self) -> None:
         """Abort what is running in every session and wait until it is in order."""
@@ -267,12 +277,19 @@ class Sessions:
         session = self._open[name] = self._harness.new_session(name, history)
         return session
 
-    async def _tree(self, history: History) -> list[str]:
-        runtime = self._harness.runtime
-        keys = [history.key]
-        for task in history.metadata.get("taskSessions", []):
-            child = await History.load(task["storageKey"], runtime.store, runtime.clock, runtime.ids)
-            keys += await self._tree(child) if child else [task["storageKey"]]
+    async def _tasks_of(self, session: Session) -> list[str]:
+        """Return the keys of the sessions of its tasks, and of theirs."""
+        store = self._harness.runtime.store
+        if not store.can_list:
+            return await self._noted_tasks(session.history.metadata)
+        beginning = self._harness.session_key(RESERVED_PREFIX).removesuffix('"]')
+        return [key for key in await store.list_sessions(beginning) if is_task_of(session_name(key), session.name)]
+
+    async def _noted_tasks(self, metadata: Json) -> list[str]:
+        keys = []
+        for task in metadata.get("taskSessions", []):
+            child = await self._harness.runtime.store.load_session(task["storageKey"])
+            keys += [task["storageKey"], *(await self._noted_tasks(child.head.metadata) if child else ())]
         return keys
 
 

@@ -147,12 +147,17 @@ async def _open_new(parent: Session, work: Work, task_id: str) -> Session:
     history.set_metadata(
         parentSession=parent.name, taskId=task_id, cwd=env.cwd, agent=work.agent, depth=parent.depth + 1
     )
+    if not runtime.store.can_list:
+        _note(parent, {"session": name, "taskId": task_id, "storageKey": history.key})
+    return await _open_child(parent, name, history, env)
+
+
+def _note(parent: Session, task: Json) -> None:
+    """Note a task's session, for the day when the parent is deleted."""
     # A named child is known already when its first task ended before anything of it was stored.
-    known = [task for task in parent.history.metadata.get("taskSessions", []) if task["session"] != name]
-    task = {"session": name, "taskId": task_id, "storageKey": history.key}
+    known = [one for one in parent.history.metadata.get("taskSessions", []) if one["session"] != task["session"]]
     parent.history.set_metadata(taskSessions=[*known, task])
     parent.history.write()
-    return await _open_child(parent, name, history, env)
 
 
 async def _open_named(parent: Session, child: Session | None, work: Work, task_id: str) -> Session:
@@ -194,6 +199,15 @@ async def _open_child(parent: Session, name: str, history: History, env: Session
 
 def _session_name(parent: Session, name: str) -> str:
     return f"task:{parent.name}:{name}"
+
+
+def is_task_of(name: str, session: str) -> bool:
+    """Say whether a session's name is that of a task of `session`, or of a task of such a task."""
+    while name.startswith("task:"):
+        name = name.removeprefix("task:").rpartition(":")[0]
+        if name == session:
+            return True
+    return False
 
 
 def task_tool(session: Session, scope: Scope, options: CallOptions) -> Tool:

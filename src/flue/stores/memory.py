@@ -19,6 +19,8 @@ class MemoryStore(MemoryWork):
     and look, or go on, with the same object.
     """
 
+    can_list = True
+
     def __init__(self) -> None:
         self._sessions = MemorySessions()
         super().__init__(self._sessions)

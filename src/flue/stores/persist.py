@@ -33,7 +33,8 @@ class PersistStore:
     one. An append is as durable as the object's `save` makes it. Changes by others are noticed when the session is
     loaded; the object offers no way to notice one between that and the save.
 
-    `list_sessions` needs a method `list(prefix)` of the object, which the other operations do without.
+    `list_sessions` needs a method `list(prefix)` of the object. Without one, a session's metadata names the sessions of
+    its tasks, and grows with them.
     """
 
     def __init__(self, session_store: SessionStore) -> None:
@@ -42,6 +43,11 @@ class PersistStore:
         self._queues: dict[str, list[_Append]] = {}
         self._savers: dict[str, asyncio.Task[None]] = {}
         self._closed = False
+
+    @property
+    def can_list(self) -> bool:
+        """Say whether the object has a method `list`."""
+        return hasattr(self._object, "list")
 
     async def load_session(self, key: str, *, start: int | None = None) -> StoredSession | None:
         """Return the session with everything that was queued for it here, or None; see `flue.ports.Store`."""
@@ -77,7 +83,7 @@ class PersistStore:
         Raises `DurabilityError` (code `store_cannot_list`) when the object has no method `list`.
         """
         self._check_open()
-        if not hasattr(self._object, "list"):
+        if not self.can_list:
             raise DurabilityError(
                 f"{self._label} cannot list sessions.",
                 code="store_cannot_list",

@@ -48,6 +48,8 @@ _NOTHING_QUEUED = "\x00"
 class SqlStore(ABC):
     """The methods of the port; a subclass says how a transition is run. What they do: `flue.durable.port`."""
 
+    can_list = True
+
     def __init__(self) -> None:
         self._listeners = Listeners()
 
