@@ -8,7 +8,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,17 @@ import pytest
 
 import flue as package
 from flue.cli.mcp_tools import served_tools
-from flue.cli.opening import Opened
+from flue.cli.opening import Located, Opened
+from flue.cli.raised import Raised
 from flue.definitions.tool import ToolContext, ToolResult
+from flue.engine.service import Service
 from flue.errors import ConfigError
 from flue.mcp import McpServer, connect_mcp_server
 from flue.mcp.serving import Answer, ServedTool
 from flue.messages import Json, TextContent
+from flue.project.catalog import catalog_of
+from flue.project.config import load_config
 from flue.project.loader import load_project
-from flue.stores.memory import MemoryStore
 from tests.cli.conftest import Flue, Write
 
 CONTEXT = ToolContext(tool_call_id="call_1", session="default", sandbox=None, env={})
@@ -64,22 +68,34 @@ OFFICE = {"workflows/add.py": ADD, "workflows/wait.py": WAIT, "agents/helper.py"
 class Tools:
     """The tools of the project in the working directory, called without a transport."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, opened: Opened, service: Service, raised: Raised) -> None:
         self.said: list[str] = []
         self.told: list[str] = []
-        self.project = load_project(root)
-        opened = Opened(self.project, {}, root / "unused.db")
-        self.by_name: dict[str, ServedTool] = {
-            tool.name: tool for tool in served_tools(opened, MemoryStore(), self.said.append, debug=False)
-        }
+        self.service = service
+        tools = served_tools(opened, service, raised, self.said.append, debug=False)
+        self.by_name: dict[str, ServedTool] = {tool.name: tool for tool in tools}
 
     async def call(self, name: str, **arguments: Any) -> Answer:
         """Call a tool."""
         return await self.by_name[name].run(arguments, self.told.append)
 
 
-def test_a_workflow_is_a_tool_with_the_schema_of_its_payload(write: Write) -> None:
-    tools = Tools(write(OFFICE)).by_name
+@asynccontextmanager
+async def serving(root: Path) -> AsyncIterator[Tools]:
+    """Serve a project's tools."""
+    config = load_config(root)
+    project = load_project(config=config)
+    opened, raised = Opened(project, Located(config, {})), Raised()
+    try:
+        async with opened.service(raised.watching(catalog_of(project))) as service:
+            yield Tools(opened, service, raised)
+    finally:
+        project.unload()
+
+
+async def test_a_workflow_is_a_tool_with_the_schema_of_its_payload(write: Write) -> None:
+    async with serving(write(OFFICE)) as served:
+        tools = served.by_name
     assert list(tools) == ["add", "wait", "agent_helper"]
     assert tools["add"].description == "Adds two numbers."
     assert tools["add"].parameters["required"] == ["a"]
@@ -88,50 +104,51 @@ def test_a_workflow_is_a_tool_with_the_schema_of_its_payload(write: Write) -> No
 
 
 async def test_a_call_runs_the_workflow_and_reports_its_log(write: Write) -> None:
-    tools = Tools(write(OFFICE))
-    assert (await tools.call("add", a=40)).structured == {"sum": 42}
+    async with serving(write(OFFICE)) as tools:
+        assert (await tools.call("add", a=40)).structured == {"sum": 42}
     assert tools.told == ["adding"]
     assert tools.said == ["add: called", "add: done"]
 
 
 async def test_an_agent_remembers_by_instance_and_session(write: Write) -> None:
-    tools = Tools(write(OFFICE))
+    async with serving(write(OFFICE)) as tools:
 
-    async def say(text: str, **where: str) -> str:
-        return (await tools.call("agent_helper", message=text, **where)).text
+        async def say(text: str, **where: str) -> str:
+            return (await tools.call("agent_helper", message=text, **where)).text
 
-    await say("My name is Ada.", id="one")
-    assert "Ada" in await say("What is my name?", id="one")
-    assert "Ada" not in await say("What is my name?", id="one", session="other")
-    assert "Ada" not in await say("What is my name?", id="two")
+        await say("My name is Ada.", id="one")
+        assert "Ada" in await say("What is my name?", id="one")
+        assert "Ada" not in await say("What is my name?", id="one", session="other")
+        assert "Ada" not in await say("What is my name?", id="two")
 
 
 async def test_messages_to_one_instance_at_once_are_answered_one_after_the_other(write: Write) -> None:
-    tools = Tools(write(OFFICE))
-    answers = await asyncio.gather(
-        *(tools.call("agent_helper", id="one", message=f"My number is {number}.") for number in range(4))
-    )
+    async with serving(write(OFFICE)) as tools:
+        answers = await asyncio.gather(
+            *(tools.call("agent_helper", id="one", message=f"My number is {number}.") for number in range(4))
+        )
     assert all(answer.text.startswith("Noted") for answer in answers)
 
 
 async def test_a_failing_workflow_is_reported_with_its_line(write: Write, capfd: pytest.CaptureFixture[str]) -> None:
-    tools = Tools(write({"workflows/bad.py": "def run(ctx):\n    raise ValueError('no paper')\n"}))
-    with pytest.raises(ValueError, match="no paper"):
-        await tools.call("bad")
+    async with serving(write({"workflows/bad.py": "def run(ctx):\n    raise ValueError('no paper')\n"})) as tools:
+        with pytest.raises(ValueError, match="no paper"):
+            await tools.call("bad")
     assert "no paper (workflows/bad.py:2)" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("payload", ["int", "__import__('typing').Callable[[], int]"])
-def test_a_payload_that_is_no_object_is_refused_with_the_file(payload: str, write: Write) -> None:
+async def test_a_payload_that_is_no_object_is_refused_with_the_file(payload: str, write: Write) -> None:
     root = write({"workflows/bad.py": f"Payload = {payload}\ndef run(ctx): ...\n"})
     with pytest.raises(ConfigError, match=r"workflows/bad\.py: `Payload`") as caught:
-        Tools(root)
+        async with serving(root):
+            pass
     assert caught.value.code == "invalid_module"
 
 
-def test_an_agent_without_conversations_is_left_out_and_named(write: Write) -> None:
-    tools = Tools(write({"agents/hook.py": "async def run(ctx): ...\ntriggers = {'webhook': True}\n"}))
-    assert not tools.by_name
+async def test_an_agent_without_conversations_is_left_out_and_named(write: Write) -> None:
+    async with serving(write({"agents/hook.py": "async def run(ctx): ...\ntriggers = {'webhook': True}\n"})) as tools:
+        assert not tools.by_name
     assert tools.said == ["agent hook defines run(ctx), which holds no conversation; it is not served."]
 
 

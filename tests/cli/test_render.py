@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import Any
 
 import pytest
@@ -12,10 +13,16 @@ from flue.events import (
     ApprovalRequest,
     Compaction,
     CompactionStart,
+    ErrorInfo,
     Event,
     Idle,
     Log,
     MessageEnd,
+    Operation,
+    OperationStart,
+    RunEnd,
+    RunResume,
+    RunStart,
     Scope,
     TaskEnd,
     TaskStart,
@@ -26,6 +33,7 @@ from flue.events import (
     ToolCallEnd,
     ToolStart,
 )
+from flue.messages import AssistantMessage, Json, TextContent, ThinkingContent, UserMessage
 
 
 class Terminal(io.StringIO):
@@ -33,13 +41,19 @@ class Terminal(io.StringIO):
         return True
 
 
-def shown(*events: Event, terminal: bool = False) -> str:
+def shown(*events: Event, terminal: bool = False, runs: bool = False) -> str:
     stream = Terminal() if terminal else io.StringIO()
-    renderer = Renderer(stream)
+    renderer = Renderer(stream, runs=runs)
     for event in events:
-        renderer(event)
+        renderer(wire(event))
     renderer.end_line()
     return stream.getvalue()
+
+
+def wire(event: Event) -> Json:
+    """Return an event as logs and servers give it."""
+    values: Json = json.loads(json.dumps(event.to_json()))
+    return values
 
 
 def make(kind: Any, *values: Any, scope: Scope | None = None, **named: Any) -> Any:
@@ -53,10 +67,10 @@ def tool_end(text: str, *, is_error: bool = False) -> Any:
 def test_text_is_indented_and_appears_piece_by_piece() -> None:
     stream = io.StringIO()
     renderer = Renderer(stream)
-    renderer(make(TextDelta, "Hel"))
+    renderer(wire(make(TextDelta, "Hel")))
     assert stream.getvalue() == "  Hel"
-    renderer(make(TextDelta, "lo\n\nwor"))
-    renderer(make(TextDelta, "ld"))
+    renderer(wire(make(TextDelta, "lo\n\nwor")))
+    renderer(wire(make(TextDelta, "ld")))
     assert stream.getvalue() == "  Hello\n\n  world"
 
 
@@ -65,6 +79,7 @@ def test_other_events_begin_a_line_of_their_own() -> None:
     assert text == "  Looking\n[flue] tool:start  bash  $ ls -l\n"
 
 
+MODEL_SAID = AssistantMessage((TextContent("a b"),), "api", "provider", "model")
 ONE, TWO = Scope(session="one"), Scope(session="two")
 
 
@@ -81,11 +96,11 @@ def test_the_first_to_write_has_the_line_and_is_seen_at_once() -> None:
     stream = io.StringIO()
     renderer = Renderer(stream)
     for event in streamed((ONE, "a "), (TWO, "c\nd "), (ONE, "b")):
-        renderer(event)
+        renderer(wire(event))
     assert stream.getvalue() == "  a b"
-    renderer(make(MessageEnd, None, scope=ONE))
+    renderer(wire(make(MessageEnd, MODEL_SAID, scope=ONE)))
     assert stream.getvalue() == "  a b\n  c\n"
-    renderer(make(TextDelta, "e", scope=TWO))
+    renderer(wire(make(TextDelta, "e", scope=TWO)))
     assert stream.getvalue() == "  a b\n  c\n  d e"
 
 
@@ -168,3 +183,57 @@ def test_control_characters_of_models_and_tools_do_not_reach_the_terminal() -> N
     text = shown(make(TextDelta, nasty), tool_end(nasty), make(Log, "info", nasty))
     assert set(text) & set("\x1b\x07\x9b\r") == set()
     assert "done" in text
+
+
+def test_an_answer_whose_pieces_are_not_kept_any_more_is_shown_when_it_ends() -> None:
+    thought = AssistantMessage((ThinkingContent("hm"), TextContent("One\ntwo.")), "api", "provider", "model")
+    asked = UserMessage((TextContent("What?"),))
+    assert shown(make(MessageEnd, asked), make(MessageEnd, thought)) == "  One\n  two.\n"
+    pieces = [make(TextDelta, "One\n"), make(TextDelta, "two."), make(MessageEnd, thought)]
+    assert shown(*pieces, make(MessageEnd, thought)) == "  One\n  two.\n  One\n  two.\n"
+
+
+OWNER = {"kind": "workflow", "workflowName": "w", "instanceId": "r1"}
+RUN = Scope(run_id="r1")
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (make(RunStart, "now", {}, OWNER, scope=RUN, workflow_name="w"), "run:start  r1  workflow=w"),
+        (make(RunResume, "now", OWNER, scope=RUN, agent_name="a"), "run:resume r1  agent=a"),
+        (make(RunEnd, False, 1234, scope=RUN), "run:end    r1  ok  (1.23s)"),
+        (make(RunEnd, True, 12, None, ErrorInfo("E", "no\nluck"), scope=RUN), "run:end    r1  ERROR  no luck  (12ms)"),
+        (make(OperationStart, "prompt"), "op:start   prompt"),
+        (make(Operation, "prompt", 61_500, False), "op:done    prompt (1m1.5s)"),
+        (make(Operation, "shell", 3, True, ErrorInfo("E", "no")), "op:done    shell (3ms)  ERROR  no"),
+    ],
+)
+def test_runs_and_calls_have_lines_where_they_are_asked_for(event: Event, line: str) -> None:
+    assert shown(event, runs=True) == f"[flue] {line}\n"
+    assert shown(event) == ""
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {},
+        {"type": None},
+        {"type": "text_delta"},
+        {"type": "text_delta", "text": {"truncated": True}, "session": ["odd"]},
+        {"type": "message_end", "message": "lost"},
+        {"type": "message_end", "message": {"role": "assistant", "content": [1, {"type": "text"}, {"type": "image"}]}},
+        {"type": "tool_start", "toolName": 7, "args": {"command": None}},
+        {"type": "tool_call", "toolName": "bash", "isError": "yes", "result": {"content": {"a": 1}}},
+        {"type": "turn", "isError": True, "error": {"message": "x"}},
+        {"type": "log", "level": [], "message": 3.5, "attributes": "odd"},
+        {"type": "run_end", "isError": True, "error": "text", "durationMs": "soon"},
+        {"type": "task", "agent": {}, "isError": 1},
+    ],
+)
+def test_events_of_an_odd_server_are_no_error(event: Json) -> None:
+    stream = io.StringIO()
+    renderer = Renderer(stream, runs=True)
+    renderer(event)
+    renderer.end_line()
+    assert "Traceback" not in stream.getvalue()

@@ -368,7 +368,7 @@ def test_a_function_agent_takes_a_role_of_the_project(flue: Flue, write: Write, 
         (["helper"], '"helper" is an agent, which runs for an instance. Name one: flue run helper --id <instance-id>.'),
         (["chat", "--id", "ada"], "has no run of its own. Talk to it with `flue connect chat ada`."),
         (["nope", "--id", "ada"], 'Unknown agent "nope". There are: chat, helper.'),
-        (["helper", "--id", " "], "A context's id must not be empty."),
+        (["helper", "--id", " "], "The instance id must be text that is not blank"),
     ],
 )
 def test_what_cannot_run_for_an_instance_is_said(flue: Flue, write: Write, arguments: list[str], problem: str) -> None:

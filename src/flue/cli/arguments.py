@@ -52,3 +52,8 @@ def add_project_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="PATH", help="configuration file (default: flue.toml or pyproject.toml)")
     parser.add_argument("--env", metavar="FILE", action=_Once, help="environment file (default: .env)")
     parser.add_argument("--target", metavar="TARGET", help="server or cloudflare (default: server)")
+
+
+def add_json_option(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the option that has data printed for programs."""
+    parser.add_argument("--json", action="store_true", help=what)

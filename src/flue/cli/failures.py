@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import traceback
 
-from flue.errors import FlueError
+from flue.durable.records import Outcome
+from flue.errors import FlueError, OperationError
 from flue.project.failures import place_of, single_cause
 from flue.project.loader import Project
 
@@ -24,6 +26,13 @@ def report(error: BaseException, *, debug: bool) -> None:
     code = f" [{error.code}]" if isinstance(error, FlueError) else ""
     more = "" if debug or isinstance(error, FlueError) else " Run it again with --debug for the traceback."
     print(f"error: {describe(error)}{code}{more}", file=sys.stderr)
+
+
+def error_of(outcome: Outcome) -> FlueError:
+    """Return the error of work that did not succeed, from its record; the code of one without is its name."""
+    error = json.loads(outcome.error or "{}")
+    code = error.get("code") or error.get("name")
+    return OperationError(error.get("message") or "no message", code=code, hint=error.get("hint") or "")
 
 
 def report_run(error: BaseException, project: Project, *, what: str = "workflow", debug: bool) -> None:

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Iterator
-from contextlib import aclosing, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 
 from flue.cli.arguments import add_project_options
 from flue.cli.interrupts import Interrupts
 from flue.cli.mcp_tools import served_tools
-from flue.cli.opening import Opened, opened
-from flue.cli.stdin import lines
+from flue.cli.opening import Opened, opened, say
+from flue.cli.raised import Raised
+from flue.cli.stdin import Lines
 from flue.errors import ConfigError
 from flue.mcp.failure import require_sdk
 
@@ -52,33 +52,33 @@ def execute(args: argparse.Namespace) -> int:
 async def _serve(args: argparse.Namespace, opened_: Opened, streams: tuple[int, int]) -> int:
     from flue import __version__
     from flue.mcp.serving import ToolServer, listen_on_loopback
-    from flue.registrations import using_registrations
-    from flue.stores.sqlite import SqliteStore
+    from flue.project.catalog import catalog_of
 
-    project = opened_.project
-    store = SqliteStore(opened_.store)
-    async with aclosing(store):
-        tools = served_tools(opened_, store, _say, debug=args.debug)
+    project, raised, http = opened_.project, Raised(), args.transport == "http"
+    # Over stdio it is one client's, started and ended with it; over HTTP a server, which also takes up what was left.
+    async with opened_.service(raised.watching(catalog_of(project)), take_over=http) as service:
+        tools = served_tools(opened_, service, raised, say, debug=args.debug)
         server = ToolServer(project.root.name or "flue", __version__, tools)
-        with using_registrations(project.registrations):
-            if args.transport == "stdio":
-                _say(f"MCP server on stdin and stdout: {', '.join(tool.name for tool in tools)}")
-                await server.over_stdio(lines(streams[0]), streams[1])
-                return 0
-            port = DEFAULT_PORT if args.port is None else args.port
-            try:
-                listening = listen_on_loopback(port)
-            except OSError as error:
-                raise ConfigError(
-                    f"Cannot listen on 127.0.0.1:{port}: {error.strerror}.",
-                    code="port_unavailable",
-                    hint="Choose another one with --port, or 0 for any that is free.",
-                ) from error
-            with listening:
-                address = f"http://127.0.0.1:{listening.getsockname()[1]}/mcp"
-                _say(f"MCP server at {address}: {', '.join(tool.name for tool in tools)}")
-                await server.over_http(listening)
+        names = ", ".join(tool.name for tool in tools)
+        if not http:
+            await service.start()
+            say(f"MCP server on stdin and stdout: {names}")
+            await server.over_stdio(Lines(streams[0]), streams[1])
             return 0
+        port = DEFAULT_PORT if args.port is None else args.port
+        try:
+            listening = listen_on_loopback(port)
+        except OSError as error:
+            raise ConfigError(
+                f"Cannot listen on 127.0.0.1:{port}: {error.strerror}.",
+                code="port_unavailable",
+                hint="Choose another one with --port, or 0 for any that is free.",
+            ) from error
+        with listening:
+            await service.start()
+            say(f"MCP server at http://127.0.0.1:{listening.getsockname()[1]}/mcp: {names}")
+            await server.over_http(listening)
+        return 0
 
 
 @contextmanager
@@ -96,7 +96,3 @@ def _claimed_streams() -> Iterator[tuple[int, int]]:
         os.dup2(writing, 1)
         # `reading` stays open: a thread may still wait on it, and its number must not be given away.
         os.close(writing)
-
-
-def _say(text: str) -> None:
-    print(f"[flue] {text}", file=sys.stderr, flush=True)

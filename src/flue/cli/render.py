@@ -1,34 +1,12 @@
-"""Events as lines of a terminal: the answer as it streams, tool calls, logs."""
+"""Events as lines of a terminal: the answer as it streams, tool calls, logs; for `flue logs` also runs and calls."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TextIO
-
-from flue.definitions.tool import ToolResult
-from flue.events import (
-    ApprovalEnd,
-    ApprovalRequest,
-    Compaction,
-    CompactionStart,
-    Event,
-    Log,
-    MessageEnd,
-    Scope,
-    TaskEnd,
-    TaskStart,
-    TextDelta,
-    ThinkingDelta,
-    ThinkingEnd,
-    ThinkingStart,
-    ToolCallEnd,
-    ToolStart,
-    Turn,
-)
-from flue.messages import TextContent
 
 _WIDTH = 120
 _SHORT_RESULT = 200
@@ -38,17 +16,20 @@ _DIM, _RED, _RESET = "\x1b[2m", "\x1b[31m", "\x1b[0m"
 # The argument that says most, for the tools every agent has; others show all their arguments.
 _TELLING = {"read": "path", "write": "path", "edit": "path", "grep": "pattern", "glob": "pattern"}
 
+WireEvent = Mapping[str, Any]
+"""An event as JSON values. It may come from a server: nothing is known of its fields."""
+
 
 class _Writer(NamedTuple):
     """Who writes text: a session, thinking or not (its thoughts have a style of their own)."""
 
-    harness: str | None
-    session: str | None
-    task_id: str | None
+    harness: object
+    session: object
+    task_id: object
     style: str
 
     @property
-    def place(self) -> tuple[str | None, str | None, str | None]:
+    def place(self) -> tuple[object, object, object]:
         """Return the session."""
         return self[:3]
 
@@ -56,55 +37,45 @@ class _Writer(NamedTuple):
 class Renderer:
     """Writes events to `stream`. Text appears as it arrives, indented by two spaces; the rest is one line an event.
 
-    Where several sessions write at once, one of them has the line until it is full; what the others write waits.
+    Where several sessions write at once, one of them has the line until it is full; what the others write waits. With
+    `runs` the beginning and end of runs and calls have lines, too: whoever started a run does not need them.
 
     Colour is used on terminals, unless NO_COLOR is set (no-color.org) or TERM is `dumb`.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, runs: bool = False) -> None:
         self._stream = stream
+        self._runs = runs
         self._live = stream.isatty()
         self._colour = self._live and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         self._open: _Writer | None = None
         """Whose text stands on the line that is not finished yet."""
         self._waiting: dict[_Writer, str] = {}
         """What others have written meanwhile."""
+        self._streaming: set[tuple[object, object, object]] = set()
+        """Sessions whose message is shown already, as it arrives."""
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: WireEvent) -> None:
         """Write an event, if it is one that people want to see."""
-        match event:
-            case TextDelta():
-                self._text(event.text, event.scope, "")
-            case ThinkingStart():
+        match event.get("type"):
+            case "text_delta":
+                self._streaming.add(_place(event))
+                self._text(_string(event.get("text")), event, "")
+            case "thinking_start":
                 self._tell(event, "thinking:start", _DIM)
-            case ThinkingDelta():
-                self._text(event.delta, event.scope, _DIM)
-            case ThinkingEnd() | MessageEnd():
-                self._end_text(event.scope)
-            case ToolStart():
-                self._tell(event, f"tool:start  {event.tool_name}  {_call(event.tool_name, event.args)}")
-            case ToolCallEnd():
-                self._tool_end(event)
-            case ApprovalRequest():
-                what = f"{event.tool_name}  {_call(event.tool_name, event.args)}"
-                self._tell(event, f"approval:wait  {what}  id={event.tool_call_id}")
-            case ApprovalEnd():
-                reason = f"  {_cut(event.reason)}" if event.reason else ""
-                self._tell(event, f"approval:{'yes ' if event.approved else 'no  '}  {event.tool_name}{reason}")
-            case TaskStart():
-                self._tell(event, f"task:start  {event.agent or 'task'}  {_cut(event.prompt)}")
-            case TaskEnd():
-                outcome = "task:error" if event.is_error else "task:done "
-                self._tell(event, f"{outcome}  {event.agent or 'task'}", _RED if event.is_error else "")
-            case CompactionStart():
-                self._tell(event, f"compaction:start  reason={event.reason} tokens={event.estimated_tokens}")
-            case Compaction():
-                self._tell(event, f"compaction:done   messages: {event.messages_before} → {event.messages_after}")
-            case Turn(is_error=True):
-                self._tell(event, f"turn:error  {event.model}  {_cut(event.error or '')}", _RED)
-            case Log():
-                more = f"  {_compact(event.attributes)}" if event.attributes else ""
-                self._tell(event, f"{event.level}: {event.message}{more}", _RED if event.level == "error" else "")
+            case "thinking_delta":
+                self._text(_string(event.get("delta")), event, _DIM)
+            case "thinking_end":
+                self._end_text(event)
+            case "message_end":
+                self._message_end(event)
+            case "turn" if event.get("isError"):
+                error = _cut(_string(event.get("error")))
+                self._tell(event, f"turn:error  {_string(event.get('model'))}  {error}", _RED)
+            case _:
+                line = line_of(event, runs=self._runs)
+                if line is not None:
+                    self._tell(event, line.text, _RED if line.bad else "")
         if self._live:
             self._stream.flush()
 
@@ -124,17 +95,17 @@ class Renderer:
         self._break()
         self._release(tuple(self._waiting))
 
-    def _tell(self, event: Event, text: str, style: str = "") -> None:
+    def _tell(self, event: WireEvent, text: str, style: str = "") -> None:
         """Write the line of an event, after what its session wrote before."""
-        self._end_text(event.scope)
+        self._end_text(event)
         self._break()
         self._line(text, style)
 
     def _line(self, text: str, style: str) -> None:
-        self._stream.write(f"{self._styled(f'[flue] {_one_line(text)}', style)}\n")
+        self._stream.write(f"{self._styled(f'[flue] {plain(text)}', style)}\n")
 
-    def _text(self, text: str, scope: Scope, style: str) -> None:
-        writer = _Writer(scope.harness, scope.session, scope.task_id, style)
+    def _text(self, text: str, event: WireEvent, style: str) -> None:
+        writer = _Writer(*_place(event), style)
         text = _CONTROL.sub("", text)
         if self._open is not None and self._open.place == writer.place:
             if self._open != writer:
@@ -156,14 +127,22 @@ class Renderer:
                 self._stream.write(indent + self._styled(line, writer.style))
                 self._open = writer
 
+    def _message_end(self, event: WireEvent) -> None:
+        """End a message; one whose pieces are not kept any more, or never came, is shown now."""
+        message = event.get("message")
+        if _place(event) not in self._streaming and isinstance(message, Mapping) and message.get("role") == "assistant":
+            self._text(_blocks(message.get("content")), event, "")
+        self._streaming.discard(_place(event))
+        self._end_text(event)
+
     def _break(self) -> None:
         if self._open is not None:
             self._stream.write("\n")
             self._open = None
 
-    def _end_text(self, scope: Scope) -> None:
+    def _end_text(self, event: WireEvent) -> None:
         """End what a session has written so far."""
-        place = (scope.harness, scope.session, scope.task_id)
+        place = _place(event)
         mine = [writer for writer in self._waiting if writer.place == place]
         if mine or (self._open is not None and self._open.place == place):
             self._break()
@@ -184,29 +163,92 @@ class Renderer:
                 self._put(writer, whole + newline)
                 self._waiting[writer] = rest
 
-    def _tool_end(self, event: ToolCallEnd) -> None:
-        text = _result_text(event.result)
-        if event.is_error:
-            self._tell(event, f"tool:error   {event.tool_name}  {_cut(text)}", _RED)
-        else:
-            shown = f"({len(text)} chars)" if len(text) > _SHORT_RESULT else _cut(text)
-            self._tell(event, f"tool:done   {event.tool_name}  {shown}")
-
     def _styled(self, text: str, style: str) -> str:
         return f"{style}{text}{_RESET}" if self._colour and style else text
 
 
-def _one_line(text: str) -> str:
+class Line(NamedTuple):
+    """What there is to say of an event; `bad` when something went wrong."""
+
+    text: str
+    bad: bool = False
+
+
+def line_of(event: WireEvent, *, runs: bool = False) -> Line | None:
+    """Return the line for an event that is no text, None for one that nobody wants to see; see `Renderer`."""
+    tool, bad = _string(event.get("toolName")), bool(event.get("isError"))
+    match event.get("type"):
+        case "tool_start":
+            return Line(f"tool:start  {tool}  {call_of(tool, event.get('args'))}")
+        case "tool_call":
+            return Line(f"tool:{'error ' if bad else 'done '}  {tool}  {_result_of(event.get('result'), bad=bad)}", bad)
+        case "approval_request":
+            call = call_of(tool, event.get("args"))
+            return Line(f"approval:wait  {tool}  {call}  id={_string(event.get('toolCallId'))}")
+        case "approval":
+            reason = f"  {_cut(_string(event.get('reason')))}" if event.get("reason") else ""
+            return Line(f"approval:{'yes ' if event.get('approved') else 'no  '}  {tool}{reason}")
+        case "task_start":
+            return Line(f"task:start  {_agent(event)}  {_cut(_string(event.get('prompt')))}")
+        case "task":
+            return Line(f"{'task:error' if bad else 'task:done '}  {_agent(event)}", bad)
+        case "compaction_start":
+            return Line(f"compaction:start  reason={event.get('reason')} tokens={event.get('estimatedTokens')}")
+        case "compaction":
+            return Line(f"compaction:done   messages: {event.get('messagesBefore')} → {event.get('messagesAfter')}")
+        case "log":
+            more = f"  {_compact(event['attributes'])}" if event.get("attributes") else ""
+            level = _string(event.get("level"))
+            return Line(f"{level}: {_string(event.get('message'))}{more}", level == "error")
+        case _:
+            return _run_line(event, bad=bad) if runs else None
+
+
+def _run_line(event: WireEvent, *, bad: bool) -> Line | None:
+    kind = _string(event.get("operationKind"))
+    match event.get("type"):
+        case "run_start" | "run_resume" as type:
+            what = "workflow" if event.get("workflowName") else "agent"
+            name = _string(event.get("workflowName") or event.get("agentName"))
+            began = "run:start  " if type == "run_start" else "run:resume "
+            return Line(f"{began}{_string(event.get('runId'))}  {what}={name}")
+        case "run_end":
+            error = f"ERROR  {_cut(_error_text(event.get('error')))}" if bad else "ok"
+            return Line(f"run:end    {_string(event.get('runId'))}  {error}  ({_duration(event)})", bad)
+        case "operation_start":
+            return Line(f"op:start   {kind}")
+        case "operation":
+            error = f"  ERROR  {_cut(_error_text(event.get('error')))}" if bad else ""
+            return Line(f"op:done    {kind} ({_duration(event)}){error}", bad)
+    return None
+
+
+def call_of(tool: str, arguments: Any) -> str:
+    """Return what a call of a tool is about, in one line."""
+    if not isinstance(arguments, Mapping):
+        return _cut(_string(arguments))
+    if tool == "bash":
+        return _cut(f"$ {arguments.get('command', '')}")
+    telling = arguments.get(_TELLING.get(tool, ""))
+    return _cut(telling if isinstance(telling, str) else _compact(arguments))
+
+
+def plain(text: str) -> str:
+    """Return text in one line, without what a terminal would take for commands."""
     return " ".join(_CONTROL.sub("", text).split("\n")).rstrip()
 
 
-def _call(name: str, arguments: Any) -> str:
-    if not isinstance(arguments, dict):
-        return _cut(str(arguments))
-    if name == "bash":
-        return _cut(f"$ {arguments.get('command', '')}")
-    telling = arguments.get(_TELLING.get(name, ""))
-    return _cut(telling if isinstance(telling, str) else _compact(arguments))
+def _place(event: WireEvent) -> tuple[object, object, object]:
+    harness, session, task = event.get("harness"), event.get("session"), event.get("taskId")
+    return _string(harness), _string(session), _string(task)
+
+
+def _agent(event: WireEvent) -> str:
+    return _string(event.get("agent")) or "task"
+
+
+def _string(value: Any) -> str:
+    return value if isinstance(value, str) else "" if value is None else _compact(value)
 
 
 def _cut(text: str) -> str:
@@ -218,7 +260,35 @@ def _compact(value: Any) -> str:
     return _cut(json.dumps(value, ensure_ascii=False, default=str))
 
 
-def _result_text(result: Any) -> str:
-    if isinstance(result, ToolResult):
-        return "\n".join(block.text if isinstance(block, TextContent) else "[image]" for block in result.content)
-    return result if isinstance(result, str) else _compact(result)
+def _result_of(result: Any, *, bad: bool) -> str:
+    text = _blocks(result["content"]) if isinstance(result, Mapping) and "content" in result else _string(result)
+    return f"({len(text)} chars)" if len(text) > _SHORT_RESULT and not bad else _cut(text)
+
+
+def _blocks(content: Any) -> str:
+    """Return the text of a message or a result; the model's thoughts and calls have events of their own."""
+    if not isinstance(content, list):
+        return _string(content)
+    texts = []
+    for block in content:
+        kind = block.get("type") if isinstance(block, Mapping) else None
+        if kind == "text":
+            texts.append(_string(block.get("text")))
+        elif kind == "image":
+            texts.append("[image]")
+    return "\n".join(texts)
+
+
+def _error_text(error: Any) -> str:
+    return _string(error.get("message")) if isinstance(error, Mapping) else _string(error)
+
+
+def _duration(event: WireEvent) -> str:
+    milliseconds = event.get("durationMs")
+    if not isinstance(milliseconds, int | float):
+        return "?"
+    if milliseconds < 1000:
+        return f"{milliseconds:.0f}ms"
+    if milliseconds < 60_000:
+        return f"{milliseconds / 1000:.2f}s"
+    return f"{milliseconds // 60_000:.0f}m{milliseconds % 60_000 / 1000:.1f}s"

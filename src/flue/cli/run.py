@@ -1,6 +1,8 @@
 """`flue run`: one run of a workflow, or of a function agent, in this process.
 
-Its result goes to stdout as JSON, everything else to stderr.
+Its result goes to stdout as JSON, everything else to stderr. The run is recorded and on disk as every other. It belongs
+to this command: Ctrl-C and SIGTERM abort it. What a killed command leaves is for servers to restart, not for the next
+`flue run`.
 """
 
 from __future__ import annotations
@@ -11,18 +13,23 @@ import json
 import math
 import shlex
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
-from flue.cli.arguments import add_project_options
-from flue.cli.failures import report_run
+from flue.cli.arguments import add_json_option, add_project_options
+from flue.cli.failures import error_of, report_run
+from flue.cli.following import accepted, follow_run
 from flue.cli.interrupts import Interrupts
 from flue.cli.opening import Opened, opened
+from flue.cli.output import write_json
+from flue.cli.raised import Raised
 from flue.cli.render import Renderer
+from flue.durable.records import Outcome, Submission
+from flue.engine.service import Service, Ticket
+from flue.engine.wire_records import run_record
 from flue.errors import ConfigError
-from flue.harness.context import FlueContext
-from flue.harness.runs import run_agent, run_workflow
+from flue.project.catalog import catalog_of
 from flue.project.loader import Project
 
 
@@ -31,6 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="a file in workflows/, by its name; with --id one in agents/")
     parser.add_argument("--payload", default="{}", metavar="JSON", help="what the function finds in ctx.payload")
     parser.add_argument("--id", metavar="INSTANCE", help="run the agent's `run(ctx)` for this instance")
+    add_json_option(parser, "print the run's record, with its result or error, on one line")
     add_project_options(parser)
 
 
@@ -41,75 +49,90 @@ def execute(args: argparse.Namespace) -> int:
     call = f"curl https://<your-worker>/{path} -H 'content-type: application/json' -d {shlex.quote(args.payload)}"
     stdout, interrupts = sys.stdout, Interrupts()
     with opened(args, elsewhere=f"call the deployed Worker: {call}") as project:
-        work = _workflow(args.name, project.project) if args.id is None else _agent(args.name, args.id, project.project)
-        return interrupts.run(_run(work, payload, project, stdout, interrupts, debug=args.debug))
+        if args.id is None:
+            work = _workflow(args.name, payload, project.project)
+        else:
+            work = _agent(args.name, args.id, payload, project.project)
+        return interrupts.run(_run(work, project, stdout, args))
 
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What is run: its kind and name for people, how its context is opened, and the call itself."""
+    """What is run: its kind and name for people, and how it is started."""
 
     kind: str
     label: str
-    context: Mapping[str, Any]
-    call: Callable[[FlueContext], Awaitable[Any]]
+    start: Callable[[Service], Coroutine[Any, Any, Ticket]]
 
 
-def _workflow(name: str, project: Project) -> _Work:
+def _workflow(name: str, payload: Any, project: Project) -> _Work:
     if name not in project.workflows and (agent := project.agents.get(name)) is not None and agent.run is not None:
         raise ConfigError(
             f'"{name}" is an agent, which runs for an instance.',
             code="workflow_not_found",
             hint=f"Name one: flue run {name} --id <instance-id>.",
         )
-    run = project.workflow(name).run
-    return _Work("workflow", name, {"workflow": name}, lambda ctx: run_workflow(ctx, run, name=name))
+    project.workflow(name)
+    return _Work("workflow", name, lambda service: service.start_workflow(name, payload))
 
 
-def _agent(name: str, instance: str, project: Project) -> _Work:
-    from flue.host import SystemIds
-
+def _agent(name: str, instance: str, payload: Any, project: Project) -> _Work:
     module = project.agent(name)
-    run = module.run
-    if run is None:
+    if module.run is None:
         raise ConfigError(
             f"{project.layout.shown(module.path)} defines `agent`, which answers prompts and has no run of its own.",
             code="agent_not_runnable",
             hint=f"Talk to it with `flue connect {name} {shlex.quote(instance)}`.",
         )
-    context = {"agent": name, "id": instance, "run_id": f"run_{SystemIds().ulid()}"}
-    return _Work("agent", f"{name}/{instance}", context, lambda ctx: run_agent(ctx, run, name=name))
+    return _Work("agent", f"{name}/{instance}", lambda service: service.start_agent(name, instance, payload))
 
 
-async def _run(work: _Work, payload: Any, opened_: Opened, stdout: Any, interrupts: Interrupts, *, debug: bool) -> int:
-    from flue.host import open_context
-
-    project = opened_.project
-    renderer = Renderer(sys.stderr)
+async def _run(work: _Work, opened_: Opened, stdout: TextIO, args: argparse.Namespace) -> int:
+    renderer, raised = Renderer(sys.stderr), Raised()
     renderer.say(f"Running {work.kind}: {work.label}")
-    context = open_context(
-        payload=payload,
-        env=opened_.env,
-        store=opened_.store,
-        roles=project.roles.values(),
-        registrations=project.registrations,
-        on_event=renderer,
-        **work.context,
-    )
-    try:
-        async with context as ctx:
-            renderer.say(f"Run ID: {ctx.run_id}")
-            result = await work.call(ctx)
-    except (Exception, SystemExit, asyncio.CancelledError) as error:
-        if interrupts.received is not None:
-            raise
+    async with opened_.service(raised.watching(catalog_of(opened_.project))) as service:
+        ticket = await accepted(service, work.start(service))
+        renderer.say(f"Run ID: {ticket.id}")
+        run_id, outcome = await follow_run(service, ticket.id, renderer)
         renderer.end_line()
-        report_run(error, project, what=work.kind, debug=debug)
-        return 1
-    renderer.say("Done.")
-    if result is not None:
-        print(json.dumps(result, indent=2, ensure_ascii=False), file=stdout, flush=True)
-    return 0
+        if outcome.kind == "completed":
+            renderer.say("Done.")
+        else:
+            error = raised.take(run_id) or error_of(outcome)
+            report_run(error, opened_.project, what=work.kind, debug=args.debug)
+        await _print(service, run_id, outcome, stdout, as_record=args.json)
+        await _finish_dispatched(service, renderer)
+    return 0 if outcome.kind == "completed" else 1
+
+
+async def _print(service: Service, run_id: str, outcome: Outcome, stdout: TextIO, *, as_record: bool) -> None:
+    if as_record:
+        run = await service.get_run(run_id)
+        assert run is not None
+        write_json(run_record(run), stdout)
+    elif outcome.kind == "completed" and (result := json.loads(outcome.result or "null")) is not None:
+        write_json(result, stdout, pretty=True)
+
+
+async def _finish_dispatched(service: Service, renderer: Renderer) -> None:
+    """Wait for what the run has dispatched and is still under way: nobody else may ever do it."""
+    while left := [id for id in service.engine.expected if not await _rests(service, id)]:
+        renderer.say(f"Waiting for what was dispatched ({len(left)}).")
+        try:
+            for id in left:
+                await service.engine.outcome(id, until=_is_parked)
+        except asyncio.CancelledError:
+            renderer.say("What is left goes on with a server (flue dev), or the next prompt to its session.")
+            raise
+
+
+async def _rests(service: Service, id: str) -> bool:
+    found = await service.get_submission(id)
+    return found is None or found.outcome is not None or _is_parked(found)
+
+
+def _is_parked(submission: Submission) -> bool:
+    return submission.state == "parked"
 
 
 def _payload(text: str) -> Any:

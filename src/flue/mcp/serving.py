@@ -45,7 +45,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class ServedTool:
-    """A tool to serve. `run(arguments, progress)` gets arguments that fit `parameters`; raising is an error result."""
+    """A tool to serve. `run(arguments, progress)` gets arguments that fit `parameters`; raising is an error result.
+
+    It is cancelled when the client cancels the call (`cancelled_by_client` says so), and when the server ends.
+    """
 
     name: str
     description: str
@@ -53,11 +56,20 @@ class ServedTool:
     run: Callable[[Json, Progress], Awaitable[Answer]]
 
 
+_BY_CLIENT = "the client cancelled the call"
+
+
+def cancelled_by_client(cancelled: asyncio.CancelledError) -> bool:
+    """Say whether a call was cancelled because its client wishes so, and not because the server ends."""
+    return cancelled.args == (_BY_CLIENT,)
+
+
 class ToolServer:
     """Serves tools. Each call runs in a task of its own, which is cancelled when the client cancels the call.
 
-    A task of its own, because the SDK cancels with anyio's scopes, which interrupt every await again until the task
-    has left: a call that puts its conversation in order on the way out could not.
+    A client that goes away cancels nothing: over stdio, what it has called is done before the server ends. A task of
+    its own, because the SDK cancels with anyio's scopes, which interrupt every await again until the task has left: a
+    call that puts something in order on the way out could not.
     """
 
     def __init__(self, name: str, version: str, tools: Iterable[ServedTool]) -> None:
@@ -65,17 +77,36 @@ class ToolServer:
         self._version = version
         self._tools = {tool.name: tool for tool in tools}
         self._running: set[asyncio.Task[types.CallToolResult]] = set()
+        self._ending = False
+        """Whether the SDK cancels calls because the client is gone or the server ends."""
 
     async def over_stdio(self, reading: AsyncIterator[str], writing: int) -> None:
         """Serve one client until `reading`, its lines, ends; answers go to the descriptor `writing`."""
+        speaking = asyncio.create_task(self._speak(reading, writing))
+        try:
+            # In a task of its own: the SDK passes a cancellation on to the calls, and these are to know whose it is.
+            await asyncio.shield(speaking)
+            while self._running:
+                await asyncio.wait(self._running)
+        finally:
+            self._ending = True
+            speaking.cancel()
+            await self._finish()
+            await asyncio.wait([speaking])
+
+    async def _speak(self, reading: AsyncIterator[str], writing: int) -> None:
         from mcp.server.stdio import stdio_server
 
         server = self._server()
-        try:
-            async with stdio_server(reading, _Lines(writing)) as (incoming, outgoing):  # type: ignore[arg-type]
-                await server.run(incoming, outgoing, server.create_initialization_options())
-        finally:
-            await self._finish()
+        lines: Any = self._until_gone(reading)
+        output: Any = _Lines(writing)
+        async with stdio_server(lines, output) as (incoming, outgoing):
+            await server.run(incoming, outgoing, server.create_initialization_options())
+
+    async def _until_gone(self, reading: AsyncIterator[str]) -> AsyncIterator[str]:
+        async for line in reading:
+            yield line
+        self._ending = True
 
     async def over_http(self, listening: socket.socket) -> None:
         """Serve streamable HTTP at `/mcp` of a bound socket until cancelled; only requests to loopback names."""
@@ -85,6 +116,7 @@ class ToolServer:
         try:
             await asyncio.shield(serving)
         finally:
+            self._ending = True
             server.should_exit = True
             await self._finish()
             await serving
@@ -125,7 +157,8 @@ class ToolServer:
         try:
             return await asyncio.shield(call)
         except asyncio.CancelledError:
-            call.cancel()
+            if not self._ending:
+                call.cancel(_BY_CLIENT)
             raise
 
     async def _call(self, tool: ServedTool, arguments: Json, session: Any) -> types.CallToolResult:

@@ -1,0 +1,46 @@
+"""`flue dev`: serve the project, and go on with its newest code whenever a file changes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from flue.cli.arguments import add_project_options
+from flue.cli.serving import bound, source_of, url_of
+from flue.project.layout import shown
+
+DEFAULT_PORT = 3583  # FLUE on a telephone's keypad
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, metavar="N", help=f"default: {DEFAULT_PORT}")
+    parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="default: 127.0.0.1, this machine only")
+    parser.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME", help="answer under this name, too (a tunnel's)"
+    )
+    parser.add_argument("--output", metavar="DIR", help="where builds go, which is not watched (default: dist)")
+    add_project_options(parser)
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Serve until Ctrl-C or SIGTERM."""
+    source = source_of(args)
+    config = source.read_config()
+    listening = bound(args.host, args.port)
+    from flue.dev.server import develop
+    from flue.serve.logs import logging_to_stderr, say
+    from flue.serve.process import Stop
+
+    say("Starting dev server")
+    if config.file is not None:
+        say(f"Loaded config: {shown(config.file, Path.cwd())}")
+    with listening, logging_to_stderr():
+        url = url_of(args.host, listening)
+        code = Stop().run(
+            lambda stop: develop(source, config, listening, stop, url=url, allowed=[args.host, *args.allow_host])
+        )
+    say("Stopped.")
+    return code
