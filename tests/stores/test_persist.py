@@ -94,6 +94,7 @@ async def test_what_is_no_session_is_refused_and_not_overwritten(
 
 
 async def test_listing_without_a_list_method_says_what_to_add(store: PersistStore) -> None:
+    assert not store.can_list
     with pytest.raises(DurabilityError, match=r"Give it a method list\(prefix\)") as caught:
         await store.list_sessions()
     assert caught.value.code == "store_cannot_list"

@@ -310,6 +310,7 @@ class StoreContract:
         keys = ["a/2", "a/1", "axb", "a%b", "a_b", "A/1", "a", "%", "_", "é1", "é", "𝄞"]
         async with self.opened(tmp_path) as store:
             await asyncio.gather(*(store.append_entries(key, head(), [], expected=0) for key in keys))
+            assert store.can_list
             assert await store.list_sessions(prefix) == found
 
     @pytest.mark.parametrize(
