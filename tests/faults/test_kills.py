@@ -1,0 +1,55 @@
+"""The server dies without a word, again and again, while clients use it: everything it promised is kept.
+
+`FLUE_KILLS` is how often (100), in rounds of 100, each with a new file; every second round has two processes on one
+file. `FLUE_SEED` gives the first round the chances of a failure; when the operating system comes between what, it
+cannot say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import aclosing
+from pathlib import Path
+from secrets import token_hex
+
+import pytest
+
+from flue.stores import SqliteStore
+from tests.faults.scene import Scene, scene
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(0)]
+
+ROUND = 100
+LONGEST_LIFE = 0.4
+
+
+async def test_a_server_killed_at_any_time_keeps_every_promise(tmp_path: Path) -> None:
+    kills = int(os.environ.get("FLUE_KILLS") or ROUND)
+    seed = os.environ.get("FLUE_SEED") or token_hex(4)
+    for number, begin in enumerate(range(0, kills, ROUND)):
+        name = f"{seed}-{number}" if number else seed
+        folder = tmp_path / name
+        folder.mkdir()
+        async with (
+            aclosing(SqliteStore(folder / "flue.db")) as store,
+            scene(folder, name, str(store.path), store) as on,
+        ):
+            await kill(on, min(ROUND, kills - begin), processes=1 + number % 2)
+
+
+async def kill(on: Scene, kills: int, processes: int) -> None:
+    """Kill servers after random times, each replaced at once; then look."""
+    chances = on.chances
+    living = [await on.servers.start() for _ in range(processes)]
+    for _ in range(kills):
+        if chances.random() < 0.8:
+            await living[0].answers()
+        await asyncio.sleep(chances.random() ** 2 * LONGEST_LIFE)
+        victim = living.pop(0)
+        victim.kill()
+        if chances.random() < 0.5:
+            await victim.ended
+        living.append(await on.servers.start())
+        on.clients.check()
+    await on.reckon(living, f"{kills} kills of {processes} processes")
