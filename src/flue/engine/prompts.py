@@ -37,6 +37,7 @@ from flue.engine.wording import dispatch_text
 from flue.errors import DurabilityError, FlueError, SessionError
 from flue.events import ErrorInfo, Idle, Operation, Scope
 from flue.harness.context import FlueContext
+from flue.harness.env import SessionEnv
 from flue.harness.harness import Harness
 from flue.harness.interrupted import note_interruption
 from flue.harness.journal import Paused
@@ -66,6 +67,12 @@ class Prompts:
         self._site = site
         self._reader = reader
         self._waiting: OrderedDict[str, _Open] = OrderedDict()
+        self._running: dict[str, _Open] = {}
+
+    def sandbox(self, submission_id: str) -> SessionEnv | None:
+        """Return the sandbox that a prompt works in, while it is open in this process."""
+        opened = self._running.get(submission_id) or self._waiting.get(submission_id)
+        return None if opened is None else opened.session.setup.env
 
     async def drive(self, attempt: Attempt, deployment: Deployment) -> Ending:
         """Bring a prompt to rest."""
@@ -79,11 +86,14 @@ class Prompts:
                 if isinstance(error, DurabilityError):
                     raise
                 return Settled(failure(error), error)
+            self._running[submission.id] = opened
             try:
                 ending = await _Prompt(self, attempt, journal, opened).run()
             except BaseException:
                 await opened.context.close()
                 raise
+            finally:
+                self._running.pop(submission.id, None)
         if isinstance(ending, Parked):
             await self._keep(submission.id, opened)
         else:

@@ -29,6 +29,7 @@ from flue.engine.runs import Runs
 from flue.engine.schedules import Schedules
 from flue.errors import SessionError, UsageError
 from flue.events import iso_time
+from flue.harness.env import SessionEnv
 from flue.harness.keywords import Busy
 from flue.messages import ImageContent
 from flue.registrations import Registrations
@@ -320,3 +321,10 @@ class Service:
     async def get_submission(self, submission_id: str) -> Submission | None:
         """Return accepted work as it stands."""
         return await self.store.get_submission(submission_id)
+
+    def sandbox(self, submission_id: str) -> SessionEnv | None:
+        """Return the sandbox that a prompt works in, while it runs or waits for a person in this process, else None.
+
+        It ends with the prompt, also while somebody reads: then its methods raise.
+        """
+        return self._prompts.sandbox(submission_id)
