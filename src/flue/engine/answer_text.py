@@ -90,8 +90,9 @@ class _Block:
         return (f'{{"type":"{self.kind}","{_TEXT_KEYS[self.kind]}":"', self.escaped, '"}')
 
     def _call(self) -> Json:
-        known = self.known is not None and self.known["type"] == "toolCall"
-        call: Json = self.known if known else {"type": "toolCall", "id": "", "name": "", "arguments": {}}
+        call: Json = {"type": "toolCall", "id": "", "name": "", "arguments": {}}
+        if self.known is not None and self.known["type"] == "toolCall":
+            call = self.known
         return call if call["arguments"] else {**call, "arguments": self._arguments()}
 
     def _arguments(self) -> Any:
@@ -104,14 +105,6 @@ class _Block:
         except (ValueError, RecursionError):
             return {}
         return value if isinstance(value, dict) else {}
-
-
-def _block_of(known: Json) -> _Block:
-    kind = known["type"].lower()
-    key = _TEXT_KEYS.get(kind, "")
-    if set(known) != {"type", key}:
-        return _Block(kind, known=known)
-    return _Block(kind, encode(known[key])[1:-1])
 
 
 class AnswerText:
@@ -128,7 +121,7 @@ class AnswerText:
         """How many pieces were added."""
 
     def add(self, piece: Piece, content: list[Json] | None = None) -> None:
-        """Take in a piece. `content` is what the answer holds after the first one, where that is more."""
+        """Take in a piece. `content` is what the answer holds after the first one, where that is something else."""
         block = self._blocks.get(piece.block)
         if block is None:
             block = self._blocks[piece.block] = _Block(piece.type.partition("_")[0])
@@ -137,7 +130,7 @@ class AnswerText:
         self._finished.pop(piece.block, None)
         self.count += 1
         if self.count == 1 and content is not None:
-            self._blocks = {index: _block_of(known) for index, known in enumerate(content)}
+            self._blocks = {place: _Block(known["type"].lower(), known=known) for place, known in enumerate(content)}
 
     def message(self) -> str:
         """Return the message's JSON, or its marker's where it is too long."""

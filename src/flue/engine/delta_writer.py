@@ -45,8 +45,8 @@ _FRAME = 8
 class Answer:
     """An answer that streams. `first` is the index in the log of its first delta, once it has one.
 
-    `about` is its JSON without content; `content` is set when the log has not seen its beginning: what it held after
-    the first delta.
+    `about` is its JSON without content; `content` is set when its beginning was not seen: what it held after its first
+    delta, which is its only one then.
     """
 
     scope: Scope

@@ -177,7 +177,11 @@ class LogWriter:
         """Be told of the write that carries what was just taken."""
         batch = _Batch(self._taken, self._blocks[-1].end)
         self._on_way.append(batch)
-        asyncio.ensure_future(written).add_done_callback(lambda done: self._written(batch, done))
+        write = asyncio.ensure_future(written)
+        if write.done():
+            self._written(batch, write)
+        else:
+            write.add_done_callback(lambda done: self._written(batch, done))
 
     def _written(self, batch: _Batch, written: asyncio.Future[object]) -> None:
         if self._closed:
@@ -253,12 +257,12 @@ class LogWriter:
     # --------------------------------------------------------------------------------------- followers
 
     def _follow_answer(self, event: MessageUpdate) -> None:
-        """Find the answer that a delta belongs to."""
+        """Find the answer that a delta belongs to. One whose beginning was not seen is told anew with each delta."""
         owner: object = getattr(event.partial, "__self__", event.partial)
-        if owner is not self._owner:
+        if owner is not self._owner or (self._answer is not None and self._answer.content is not None):
             self._owner = owner
             known = self._answers.get(id(owner))
-            if known is None:
+            if known is None or known[1].content is not None:
                 known = self._answers[id(owner)] = (owner, Answer.begun(event, self._settings.field_limit))
             self._answer = known[1]
             self._pending.append(self._answer)
