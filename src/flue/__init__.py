@@ -13,6 +13,8 @@ Rooms, innermost first; a room imports only rooms above it:
     project                                           configuration, layout, loader
     server                                            ASGI: agents, workflows and runs over HTTP and WebSockets
     sdk                                               the client of a deployed app
+    serve                                             a project as a server process: versions, admission, its end
+    dev, build                                        the development server; what `flue build` writes
     testing, cli
 
 Names are loaded when first used (PEP 562), so that `import flue` stays cheap.

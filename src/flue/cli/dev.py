@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from pathlib import Path
 
 from flue.cli.arguments import add_project_options
-from flue.cli.serving import bound, source_of, url_of
+from flue.cli.serving import check_port, source_of
 from flue.project.layout import shown
+from flue.serve.listening import listen, url_of
 
 DEFAULT_PORT = 3583  # FLUE on a telephone's keypad
 
@@ -29,7 +28,7 @@ def execute(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM."""
     source = source_of(args)
     config = source.read_config()
-    listening = bound(args.host, args.port)
+    listening = listen(args.host, check_port(args.port))
     from flue.dev.server import develop
     from flue.serve.logs import logging_to_stderr, say
     from flue.serve.process import Stop

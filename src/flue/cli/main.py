@@ -13,8 +13,11 @@ from difflib import get_close_matches
 
 COMMANDS = {
     "init": "write a configuration and a first workflow and agent",
+    "dev": "serve the project and reload it when a file changes",
+    "start": "serve the project, or what `flue build` made of it",
     "run": "run a workflow or a function agent once and print its result",
     "connect": "talk to an agent, one prompt a line",
+    "logs": "print what happened in a run",
     "mcp": "serve the project as tools of an MCP server",
 }
 

@@ -1,17 +1,26 @@
-"""What `flue dev` and `flue start` do first: the socket, and which project it is for."""
+"""What `flue dev` and `flue start` do first: see that a server is installed, and which project it is for."""
 
 from __future__ import annotations
 
 import argparse
-import socket
+from importlib.util import find_spec
 from pathlib import Path
 
 from flue.errors import ConfigError, UsageError
 from flue.serve.source import Source
 
+_PACKAGES = ("starlette", "uvicorn", "httptools", "websockets")
+
 
 def source_of(args: argparse.Namespace) -> Source:
-    """Return the project that the options name."""
+    """Return the project that the options name. Raises `UsageError` (`missing_package`) without the extra `server`."""
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"Serving needs the package {missing[0]}.",
+            code="missing_package",
+            hint="Install flue-agents with its extra: pip install 'flue-agents[server]'.",
+        )
     return Source(
         cwd=Path.cwd(),
         root=args.root,
@@ -22,23 +31,8 @@ def source_of(args: argparse.Namespace) -> Source:
     )
 
 
-def bound(host: str, port: int) -> socket.socket:
-    """Return a listening socket. Raises `ConfigError` (`port_unavailable`), `UsageError` (`missing_package`)."""
+def check_port(port: int) -> int:
+    """Return a port. Raises `ConfigError` for a number that is none."""
     if not 0 <= port < 65536:
         raise ConfigError(f"{port} is no port: ports go from 0 to 65535.", code="invalid_arguments")
-    try:
-        from flue.serve.http import listen
-    except ImportError as error:
-        raise UsageError(
-            f"Serving needs the package {error.name}.",
-            code="missing_package",
-            hint="Install flue-agents with its extra: pip install 'flue-agents[server]'.",
-        ) from error
-    return listen(host, port)
-
-
-def url_of(host: str, listening: socket.socket) -> str:
-    """Return the address to type into a browser of this machine."""
-    port = listening.getsockname()[1]
-    name = "localhost" if host in ("0.0.0.0", "::", "") else f"[{host}]" if ":" in host else host  # noqa: S104
-    return f"http://{name}:{port}"
+    return port

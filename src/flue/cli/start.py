@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
-import socket
 
 from flue.cli.arguments import add_project_options
-from flue.cli.serving import bound, source_of, url_of
+from flue.cli.serving import check_port, source_of
 from flue.errors import ConfigError
+from flue.serve.listening import listen, url_of
+from flue.serve.source import Environment
 
 DEFAULT_PORT = 3000
 DEFAULT_HOST = "0.0.0.0"  # noqa: S104 - a server is there to be reached
@@ -23,22 +23,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C."""
-    from flue.serve.process import Stop
-    from flue.serve.source import Environment
-
     source, environment = source_of(args), Environment()
     config = source.read_config()
     env = environment.apply(source.read_env(config))
     host = args.host or env.get("HOST", "").strip() or DEFAULT_HOST
-    with bound(host, args.port if args.port is not None else _port(env.get("PORT", ""))) as listening:
+    port = check_port(args.port if args.port is not None else _port(env.get("PORT", "")))
+    with listen(host, port) as listening:
         from flue.serve.logs import logging_to_stderr, say
+        from flue.serve.process import Stop
         from flue.serve.running import serve_until_stopped
         from flue.serve.site import Site
 
         async def serve(stop: Stop) -> None:
             async with Site() as site:
                 version = await site.deploy(source.load(config), env)
-                _announce(version.project.agents, version.project.workflows)
+                say(f"Server listening on {url_of(host, listening)}")
+                if version.application.local:
+                    say("Mode: local")
+                for kind, names in (("Agents", version.project.agents), ("Workflows", version.project.workflows)):
+                    if names:
+                        say(f"{kind}: {', '.join(sorted(names))}")
                 await serve_until_stopped(site, site, listening, stop, trust_proxy=True)
 
         with logging_to_stderr():

@@ -1,0 +1,35 @@
+"""What a server process writes to stderr: one line a record, and the traceback where there is one."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_LOGGERS = ("flue", "uvicorn.error", "asyncio")
+
+
+def say(text: str) -> None:
+    """Write a line of Flue's own to stderr."""
+    print(f"[flue] {text}", file=sys.stderr, flush=True)  # noqa: T201 - what a server process is started for
+
+
+@contextmanager
+def logging_to_stderr() -> Iterator[None]:
+    """Inside the block write warnings and errors of Flue, the HTTP server and asyncio to stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Line("[flue] %(levelname)s: %(message)s"))
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+
+
+class _Line(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is the standard library's
+        return f"[flue] {record.levelname.lower()}: {' '.join(record.getMessage().split())}"

@@ -1,0 +1,124 @@
+"""A server's process: what the signals do, and that it ends within five seconds whatever runs in it.
+
+The first SIGTERM or SIGINT asks for an end in good order; a thread of its own ends the process when that takes too
+long, and at once after the second signal. Ending it at once loses nothing that was accepted: that is on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from types import FrameType
+
+EXIT_SECONDS = 4.5
+"""From the first signal to the end at the latest. Where processes are supervised, the custom is to kill after 10 s."""
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_FROM_PYTHON = 0x80
+
+
+class Stop:
+    """Whether the process is to end. `received` is the signal that said so."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._at = 0.0
+        self._asked = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._pipe = (-1, -1)
+
+    async def wait(self) -> None:
+        """Wait until the process is to end. Before this is called, a signal cancels the task that `run` was given."""
+        self._starting = None
+        await self._asked.wait()
+
+    def left(self, seconds: float) -> float:
+        """Return how many of the first `seconds` after the signal are left, at least a tenth of one."""
+        return max(0.1, self._at + seconds - time.monotonic())
+
+    def run(self, serve: Callable[[Stop], Awaitable[None]]) -> int:
+        """Run `serve` and return the exit code: 0, or 128 plus the signal (130 SIGINT, 143 SIGTERM)."""
+        with asyncio.Runner() as runner:
+            self._loop = runner.get_loop()
+            self._starting = task = self._loop.create_task(self._call(serve))
+            with self._listening():
+                try:
+                    self._loop.run_until_complete(task)
+                except asyncio.CancelledError:
+                    if self.received is None:
+                        raise
+                runner.close()  # while the watch is on: what still runs may not want to end
+        return 0 if self.received is None else 128 + self.received
+
+    async def _call(self, serve: Callable[[Stop], Awaitable[None]]) -> None:
+        await serve(self)
+
+    @contextlib.contextmanager
+    def _listening(self) -> Iterator[None]:
+        self._pipe = reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        previous = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        # The interpreter itself also tells of signals: the handler waits while the main thread is busy in a library.
+        woken = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        threading.Thread(target=_watch, args=(reading,), name="flue exit", daemon=True).start()
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(woken)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+            os.close(writing)  # which ends the thread
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        assert self._loop is not None
+        os.write(self._pipe[1], bytes([_FROM_PYTHON | number]))
+        if self.received is not None:
+            return
+        self.received, self._at = number, time.monotonic()
+        # To the descriptor itself: the handler may have interrupted a write to sys.stderr.
+        os.write(2, f"\n[flue] Received {signal.Signals(number).name}, shutting down…\n".encode())
+        self._loop.call_soon_threadsafe(self._ask)
+
+    def _ask(self) -> None:
+        self._asked.set()
+        if self._starting is not None:
+            self._starting.cancel()
+
+
+def _watch(reading: int) -> None:
+    """End the process some time after the first signal, and with the second."""
+    told = {_FROM_PYTHON: 0, 0: 0}
+    last = None
+    end: float | None = None
+    while True:
+        ready, _, _ = select.select([reading], [], [], None if end is None else max(0.0, end - time.monotonic()))
+        if not ready:
+            os.write(2, b"[flue] Not all ended in time; what was accepted goes on after the next start.\n")
+            _exit(last)
+        data = os.read(reading, 64)
+        if not data:
+            os.close(reading)
+            return
+        for byte in data:
+            number = byte & ~_FROM_PYTHON
+            if number not in _SIGNALS:
+                continue
+            last = number
+            told[byte & _FROM_PYTHON] += 1
+            end = end or time.monotonic() + EXIT_SECONDS
+        if max(told.values()) > 1:
+            _exit(last)
+
+
+def _exit(number: int | None) -> None:
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+    os._exit(128 + (number or signal.SIGTERM))
