@@ -124,7 +124,9 @@ class ScriptedServer:
             writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
             await writer.drain()
         if reply.hang:
-            if not await reader.read(1):
+            try:
+                await reader.read(1)
+            finally:
                 self.gone += 1
             return False
         if not reply.cut:

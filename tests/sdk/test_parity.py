@@ -236,7 +236,7 @@ def test_a_closed_client_says_so() -> None:
     client = Client(base_url="http://127.0.0.1:1")
     client.close()
     client.close()
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(UsageError, match=r"^The client was closed\.") as caught:
         client.runs.get("r1")
     assert caught.value.code == "context_closed"
 

@@ -55,7 +55,7 @@ class Client:
             timeout=timeout,
             http_client=http_client,
         )
-        self._portal = Portal(client)
+        self._portal = Portal(client, what="client", again="flue.sdk.Client()")
         self.agents = SyncAgents(self._portal, client.agents)
         self.workflows = SyncWorkflows(self._portal, client.workflows)
         self.runs = SyncRuns(self._portal, client.runs)

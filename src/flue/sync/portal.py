@@ -41,11 +41,15 @@ class Running:
 class Portal(Generic[V]):
     """Holds an async context manager open in a background event loop. `value` is what it gave.
 
-    It is left by `close`, else when the portal is forgotten. Raises what the context manager raises when it is entered.
+    It is left by `close`, else when the portal is forgotten. `what` and `again` tell whoever calls after that what was
+    closed, and how to get another one. Raises what the context manager raises when it is entered.
     """
 
-    def __init__(self, manager: AbstractAsyncContextManager[V]) -> None:
-        self._loop_thread = loop_thread = _LoopThread(manager)
+    def __init__(
+        self, manager: AbstractAsyncContextManager[V], *, what: str = "context", again: str = "open_context_sync()"
+    ) -> None:
+        closed = UsageError(f"The {what} was closed.", code="context_closed", hint=f"Open another one with {again}.")
+        self._loop_thread = loop_thread = _LoopThread(manager, closed)
         self.value: V = loop_thread.opened.result()
         self._finalizer = finalize(self, loop_thread.close)
         # When the process ends it is too late: executors take no work any more. What settled calls wrote is on disk.
@@ -77,8 +81,9 @@ class Portal(Generic[V]):
 class _LoopThread(Generic[V]):
     """The thread. It must not know its portal, which is closed when nobody knows it any more."""
 
-    def __init__(self, manager: AbstractAsyncContextManager[V]) -> None:
+    def __init__(self, manager: AbstractAsyncContextManager[V], closed: UsageError) -> None:
         self.opened: Future[V] = Future()
+        self._closed = closed
         self.loop: asyncio.AbstractEventLoop
         self._ended: Future[None] = Future()
         self._closing = False
@@ -100,7 +105,7 @@ class _LoopThread(Generic[V]):
         with self._gate:
             if self._closing:
                 work.outcome.cancel()
-                raise UsageError(CLOSED, code="context_closed", hint="Open another one with open_context_sync().")
+                raise self._closed
             # The loop runs callbacks in a copy of the context variables of the thread that hands them over.
             self.loop.call_soon_threadsafe(work.begin)
 
