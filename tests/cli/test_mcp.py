@@ -72,7 +72,7 @@ class Tools:
         self.said: list[str] = []
         self.told: list[str] = []
         self.service = service
-        tools = served_tools(opened, service, raised, self.said.append, debug=False)
+        tools = served_tools(opened, service, raised, self.said.append)
         self.by_name: dict[str, ServedTool] = {tool.name: tool for tool in tools}
 
     async def call(self, name: str, **arguments: Any) -> Answer:

@@ -64,7 +64,7 @@ def _check(module: AgentModule, opened_: Opened) -> None:
 
 
 async def _connect(args: argparse.Namespace, opened_: Opened, interrupts: Interrupts, stdout: TextIO) -> int:
-    async with opened_.service() as service:
+    async with opened_.service(log_failures=args.debug) as service:
         return await Conversation(args, service, interrupts, stdout).hold()
 
 

@@ -56,8 +56,9 @@ async def _serve(args: argparse.Namespace, opened_: Opened, streams: tuple[int, 
 
     project, raised, http = opened_.project, Raised(), args.transport == "http"
     # Over stdio it is one client's, started and ended with it; over HTTP a server, which also takes up what was left.
-    async with opened_.service(raised.watching(catalog_of(project)), take_over=http) as service:
-        tools = served_tools(opened_, service, raised, say, debug=args.debug)
+    catalog = raised.watching(catalog_of(project))
+    async with opened_.service(catalog, take_over=http, log_failures=args.debug) as service:
+        tools = served_tools(opened_, service, raised, say)
         server = ToolServer(project.root.name or "flue", __version__, tools)
         names = ", ".join(tool.name for tool in tools)
         if not http:

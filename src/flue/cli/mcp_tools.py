@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
@@ -17,9 +16,10 @@ from flue.cli.waiting import Waiting
 from flue.durable.records import Outcome, Submission
 from flue.engine.admissions import session_lane
 from flue.engine.service import Service, Ticket, waits_for_person
-from flue.errors import ConfigError, FlueError
+from flue.errors import FlueError
 from flue.mcp.serving import Answer, Progress, ServedTool, cancelled_by_client
 from flue.messages import Json
+from flue.project.described import documentation, payload_schema
 from flue.project.modules import AgentModule, WorkflowModule
 
 ANY_OBJECT: Json = {"type": "object", "additionalProperties": True}
@@ -40,11 +40,9 @@ AGENT_ARGUMENTS: Json = {
 }
 
 
-def served_tools(
-    opened_: Opened, service: Service, raised: Raised, say: Callable[[str], None], *, debug: bool
-) -> list[ServedTool]:
+def served_tools(opened_: Opened, service: Service, raised: Raised, say: Callable[[str], None]) -> list[ServedTool]:
     """Return a tool for every workflow and every agent that holds conversations. Raises `ConfigError`."""
-    serving = Serving(opened_, service, raised, say, debug=debug)
+    serving = Serving(opened_, service, raised, say)
     tools = [serving.workflow(module) for module in opened_.project.workflows.values()]
     for module in opened_.project.agents.values():
         if module.agent is not None:
@@ -57,14 +55,11 @@ def served_tools(
 class Serving:
     """Has what clients call done by a service: it is accepted, and only a client that cancels its call aborts it."""
 
-    def __init__(
-        self, opened_: Opened, service: Service, raised: Raised, say: Callable[[str], None], *, debug: bool
-    ) -> None:
+    def __init__(self, opened_: Opened, service: Service, raised: Raised, say: Callable[[str], None]) -> None:
         self._opened = opened_
         self._service = service
         self._raised = raised
         self._say = say
-        self._debug = debug
 
     def workflow(self, module: WorkflowModule) -> ServedTool:
         """Return the tool of a workflow; its arguments are the payload."""
@@ -72,9 +67,9 @@ class Serving:
         async def run(payload: Json, progress: Progress) -> Answer:
             return await self._reported(module.name, self._run_workflow(module.name, payload, progress))
 
-        described = _documentation(module.module) or _documentation(module.run)
-        description = described or f"Runs the workflow {module.name}."
-        return ServedTool(module.name, description, self._payload_schema(module), run)
+        description = documentation(module) or f"Runs the workflow {module.name}."
+        schema = payload_schema(module, self._opened.project.layout.shown(module.path))
+        return ServedTool(module.name, description, schema or ANY_OBJECT, run)
 
     def agent(self, module: AgentModule) -> ServedTool:
         """Return the tool of an agent."""
@@ -82,7 +77,7 @@ class Serving:
         async def run(arguments: Json, progress: Progress) -> Answer:
             return await self._reported(module.name, self._prompt(module.name, arguments, progress))
 
-        described = _documentation(module.module)
+        described = documentation(module)
         description = f"Sends a message to the agent {module.name} and returns its answer."
         return ServedTool(
             f"agent_{module.name}", f"{description}\n{described}" if described else description, AGENT_ARGUMENTS, run
@@ -138,35 +133,10 @@ class Serving:
             self._say(f"{name}: {'cancelled' if cancelled_by_client(cancelled) else 'left, as the server ends'}")
             raise
         except Exception as error:
-            report_run(error, self._opened.project, debug=self._debug)
+            report_run(error, self._opened.project, debug=False)
             raise
         self._say(f"{name}: done")
         return answer
-
-    def _payload_schema(self, module: WorkflowModule) -> Json:
-        payload = getattr(module.module, "Payload", None)
-        if payload is None:
-            return ANY_OBJECT
-        from pydantic import TypeAdapter
-        from pydantic.errors import PydanticUserError
-
-        file = self._opened.project.layout.shown(module.path)
-        try:
-            schema = TypeAdapter(payload).json_schema()
-        except PydanticUserError as error:
-            problem = f"{file}: `Payload` has no JSON Schema: {error.message}."
-            raise ConfigError(problem, code="invalid_module", hint=_PAYLOAD) from error
-        if schema.get("type") != "object":
-            raise ConfigError(f"{file}: `Payload` does not describe an object.", code="invalid_module", hint=_PAYLOAD)
-        return schema
-
-
-_PAYLOAD = "Make it a pydantic model, a dataclass or a TypedDict."
-
-
-def _documentation(thing: object) -> str:
-    own = getattr(thing, "__doc__", None)
-    return inspect.cleandoc(own) if isinstance(own, str) else ""
 
 
 def _tell(event: Mapping[str, Any], progress: Progress) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from flue.errors import ConfigError
 from flue.project.config import Config, load_config
+from flue.project.data import DATA_FILE, data_file
 from flue.project.env import load_env
 from flue.project.layout import shown
 from flue.project.loader import Project, build_schemas, load_project
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from flue.durable.port import DurableStore
     from flue.engine.catalog import Catalog
     from flue.engine.service import Service
-
-DATA_FOLDER = ".flue-data"
-DATA_FILE = "flue.db"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,7 @@ class Located:
     @property
     def data_file(self) -> Path:
         """Return the file that keeps conversations and work, unless `FLUE_DATABASE_URL` names another store."""
-        return self.config.root / DATA_FOLDER / DATA_FILE
+        return self.config.root / DATA_FILE
 
     @property
     def has_data(self) -> bool:
@@ -49,9 +47,7 @@ class Located:
 
     def open_store(self) -> DurableStore:
         """Return the project's store; nothing is opened before its first use. Raises `UsageError`."""
-        if not self._elsewhere:
-            _make_data_folder(self.data_file.parent)
-        return store_from_env(self.env, self.data_file)
+        return store_from_env(self.env, None if self._elsewhere else data_file(self.config.root))
 
     @property
     def _elsewhere(self) -> bool:
@@ -71,11 +67,14 @@ class Opened:
         return self.located.env
 
     @asynccontextmanager
-    async def service(self, catalog: Catalog | None = None, *, take_over: bool = False) -> AsyncIterator[Service]:
+    async def service(
+        self, catalog: Catalog | None = None, *, take_over: bool = False, log_failures: bool = False
+    ) -> AsyncIterator[Service]:
         """Have the project work on its store for the length of the block.
 
         Without `take_over` it does what it is asked for in the block, and leaves what others have accepted to servers.
-        `catalog` is what it offers: by default all agents and workflows of the project.
+        `catalog` is what it offers: by default all agents and workflows of the project. `log_failures` logs the
+        traceback of what fails.
         """
         from flue.engine.engine import EngineSettings
         from flue.host import open_service
@@ -91,7 +90,8 @@ class Opened:
                 env=self.env,
                 roles=project.roles.values(),
                 registrations=project.registrations,
-                settings=EngineSettings(take_over=take_over),
+                settings=EngineSettings(take_over=take_over, log_failures=log_failures),
+                project=project.root.name,
             ) as service,
         ):
             yield service
@@ -174,12 +174,3 @@ class _OneLine(logging.Formatter):
         if self._debug:
             return super().format(record)
         return f"[flue] {record.levelname.lower()}: {' '.join(record.getMessage().split())}"
-
-
-def _make_data_folder(folder: Path) -> None:
-    # Where this cannot be written, the store says so in its own words.
-    with contextlib.suppress(OSError):
-        folder.mkdir(mode=0o700, exist_ok=True)
-        ignore = folder / ".gitignore"
-        if not ignore.exists():
-            ignore.write_text("# Conversations; made by flue.\n*\n", encoding="utf-8")
