@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
 import uvicorn
-
-
-class _Quiet(uvicorn.Server):
-    def capture_signals(self) -> Any:
-        return contextlib.nullcontext()
 
 
 @contextlib.asynccontextmanager
@@ -24,15 +18,13 @@ async def served(app: Any, **options: Any) -> AsyncIterator[str]:
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1, **options
     )
-    server = _Quiet(config)
-    running = asyncio.create_task(server.serve(sockets=[listening]))
+    config.load()
+    # Not `serve()`: its main loop looks ten times a second whether it is to end.
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)
+    await server.startup(sockets=[listening])
     try:
-        while not server.started:
-            if running.done():
-                running.result()
-            await asyncio.sleep(0)
         yield f"127.0.0.1:{listening.getsockname()[1]}"
     finally:
-        server.should_exit = True
-        await running
+        await server.shutdown(sockets=[listening])
         listening.close()

@@ -7,20 +7,19 @@ import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pytest
 from starlette.websockets import WebSocket
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.connection import Connection
 from websockets.exceptions import ConnectionClosed
 
+from flue.engine.service import Service
 from flue.server.sockets.asgi import close_sockets, serve_agent_socket, serve_workflow_socket
 from tests.server.loopback import served
 from tests.server.socket_frames import Json, invoke, prompt
 from tests.server.socket_service import SocketService, Work
-
-if TYPE_CHECKING:
-    from flue.engine.service import Service
 
 
 class Office:
@@ -57,13 +56,13 @@ class Office:
         return ws
 
 
-async def heard(ws: ClientConnection) -> Json:
+async def heard(ws: Connection) -> Json:
     """Return the next frame."""
     frame: Json = json.loads(await asyncio.wait_for(ws.recv(), 10))
     return frame
 
 
-async def end(ws: ClientConnection) -> tuple[int, str]:
+async def end(ws: Connection) -> tuple[int, str]:
     """Return how the server closes; nothing may come before."""
     with pytest.raises(ConnectionClosed):
         await asyncio.wait_for(ws.recv(), 10)

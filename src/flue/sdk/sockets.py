@@ -343,10 +343,11 @@ def _fail(waiting: _Waiting, error: dict[str, Any], request_id: str) -> None:
     if waiting.answer.done():
         return
     texts = {key: value for key in ("type", "message", "details") if isinstance(value := error.get(key), str)}
+    kind = texts.get("type")
     waiting.answer.set_exception(
         FlueSocketError(
             texts.get("message", "The request failed."),
-            code=texts.get("type"),
+            code=kind,
             hint=texts.get("details", ""),
             error=error,
             request_id=request_id,

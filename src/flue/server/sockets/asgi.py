@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from flue.engine.service import Service, Ticket
 from flue.server.problems import problem_of
 from flue.server.sockets.agent import AgentSocket
 from flue.server.sockets.frames import Action, Close, Send, StartPrompt, StartWorkflow
@@ -23,13 +23,10 @@ from flue.server.sockets.machine import SocketMachine
 from flue.server.sockets.workflow import WorkflowSocket
 from flue.server.workflows import result_of
 
-if TYPE_CHECKING:
-    from flue.engine.service import Service, Ticket
-
 STALL_SECONDS = 30.0
 CLOSE_SECONDS = 1.0
 
-Start = Callable[[StartPrompt | StartWorkflow], Awaitable["Ticket"]]
+Start = Callable[[StartPrompt | StartWorkflow], Awaitable[Ticket]]
 
 
 async def serve_agent_socket(
