@@ -3,7 +3,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import PIPE, Popen
@@ -11,13 +12,9 @@ from typing import Any
 
 import pytest
 
-from flue.durable.records import (
-    Outcome,
-    RunQuery,
-    Wake,
-)
+from flue.durable.records import EventRow, Outcome, RunQuery, Wake, Writes
 from flue.stores import SqliteStore
-from flue.stores.presence import SUPPORTED
+from flue.stores.presence import SUPPORTED, Presence
 from flue.stores.sql.history import old_rows, runs_query
 from flue.testing.work_contract import LEASE, admission, claim_one, claimant
 from tests.stores.everything import everything
@@ -109,6 +106,59 @@ async def test_processes_wake_each_other_for_work_and_aborts(tmp_path: Path) -> 
     await two.retire("two", now=3)
     await one.aclose()
     await two.aclose()
+
+
+@pipes
+async def test_processes_hear_of_each_others_events(tmp_path: Path) -> None:
+    heard: asyncio.Queue[Wake] = asyncio.Queue()
+    one, two = SqliteStore(tmp_path / "flue.db"), SqliteStore(tmp_path / "flue.db")
+    await one.enlist("one", now=0, lease_until=LEASE)
+    two.listen(heard.put_nowait)
+    await two.enlist("two", now=0, lease_until=LEASE)
+    # A newcomer is told to look at everything: until now nobody knew that it is there.
+    assert await heard.get() == Wake("events")
+    await one.admit(admission("a1", "lane-a", home="one"), now=0)
+    await one.admit(admission("a2", "lane-a", home="one"), now=0)
+    claim = await claim_one(one, "x", "one")
+    long = "l" * 600
+    events = (EventRow("a1", 0, 1, "{}"), EventRow(long, 0, 1, "{}"))
+    for log in ("a1", long):
+        await one.reserve_indices(log, 2)
+    await one.checkpoint(claim, Writes(events=events))
+    told = {await heard.get() for _ in range(2)}
+    assert told == {Wake("events", key="a1"), Wake("events")}
+    await one.cancel("a2", "enough", now=1)
+    assert await heard.get() == Wake("events", key="a2"), "it has ended, without an event"
+    await one.aclose()
+    await two.aclose()
+
+
+@pipes
+def test_an_owner_that_heard_too_much_at_once_looks_at_everything(tmp_path: Path) -> None:
+    heard: list[Wake] = []
+    greeted, asleep, awake, done = (threading.Event() for _ in range(4))
+
+    def tell(wakes: Iterable[Wake]) -> None:
+        heard.extend(wakes)
+        if Wake("work") in heard:
+            asleep.set()
+            assert awake.wait(10)
+        if Wake("events") in heard:
+            (done if awake.is_set() else greeted).set()
+
+    one, two = Presence(tmp_path, lambda _: None), Presence(tmp_path, tell)
+    one.register("one")
+    two.register("two")
+    assert greeted.wait(10)
+    heard.clear()
+    one.ring([Wake("work", "two")])
+    assert asleep.wait(10)
+    one.ring(Wake("events", key=f"log-{number}") for number in range(20_000))
+    awake.set()
+    assert done.wait(10)
+    assert len(heard) < 20_000
+    one.close()
+    two.close()
 
 
 async def test_no_statement_reads_a_whole_table_or_sorts(tmp_path: Path) -> None:

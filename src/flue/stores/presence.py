@@ -1,7 +1,7 @@
 """Who of the processes that share a file is alive, and how they wake each other: one named pipe an owner.
 
 A pipe has a reader exactly as long as its owner's process lives, whatever ended it: opening it for writing tells, and
-the kernel reports its end to those who hold it open. A byte written to it wakes the owner. So nobody polls, and a dead
+the kernel reports its end to those who hold it open. A line written to it wakes the owner. So nobody polls, and a dead
 process is known at once, without trusting process ids, which are used again.
 """
 
@@ -13,7 +13,7 @@ import hashlib
 import os
 import select
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from flue.durable.records import Wake
@@ -21,9 +21,16 @@ from flue.durable.records import Wake
 SUPPORTED = hasattr(os, "mkfifo") and hasattr(select, "poll")
 """Whether this platform can; where not, leases alone tell that an owner is gone, and owners do not wake each other."""
 
-_BYTES = {"work": b"w", "cancel": b"c"}
-_WAKES = {ord("w"): Wake("work"), ord("c"): Wake("cancel")}
-_NEWCOMER = b"n"
+_LINES = {"work": b"w\n", "cancel": b"c\n"}
+_WAKES = {b"w": Wake("work"), b"c": Wake("cancel")}
+_NEWCOMER = b"n\n"
+_EVENTS = b"e"
+_LOOK_AT_ALL = b"e\n"
+# Lines up to this long are never mixed with others (POSIX, PIPE_BUF).
+_LONGEST_LINE = 512
+_CAPACITY = 65536
+# Of a pipe that is as full as this something may have been dropped.
+_OVERFULL = _CAPACITY // 2
 
 
 def _name(owner: str) -> str:
@@ -39,6 +46,7 @@ class Presence:
         self._lock = threading.Lock()
         self._own: dict[str, int] = {}
         self._others: dict[str, int] = {}
+        self._unread: dict[str, bytes] = {}
         self._self_pipe: tuple[int, int] | None = None
         self._thread: threading.Thread | None = None
         self._closing = False
@@ -85,10 +93,14 @@ class Presence:
 
     def ring(self, wakes: Iterable[Wake]) -> None:
         """Wake the owners in other processes whom something concerns."""
+        if not SUPPORTED:
+            return
         for wake in wakes:
-            if wake.kind in _BYTES and SUPPORTED:
+            if wake.kind == "events":
+                self._tell_others(_events_line(wake.key))
+            elif wake.kind in _LINES:
                 for name in [_name(wake.owner)] if wake.owner else self._names():
-                    self._write(name, _BYTES[wake.kind])
+                    self._write(name, _LINES[wake.kind])
 
     def close(self) -> None:
         """Close all pipes. Owners that are still registered look dead from then on."""
@@ -118,14 +130,21 @@ class Presence:
             return error.errno == errno.ENXIO
         return False
 
-    def _write(self, name: str, byte: bytes) -> None:
+    def _tell_others(self, line: bytes) -> None:
+        # Through the pipes that are open already: logs grow with every other commit.
+        with self._lock:
+            for descriptor in self._others.values():
+                with contextlib.suppress(OSError):
+                    os.write(descriptor, line)
+
+    def _write(self, name: str, line: bytes) -> None:
         if name in self._own:
             return
         # A full pipe has woken its owner already; a missing or dead one has nobody to wake.
         with contextlib.suppress(OSError):
             descriptor = os.open(self._directory / name, os.O_WRONLY | os.O_NONBLOCK)
             try:
-                os.write(descriptor, byte)
+                os.write(descriptor, line)
             finally:
                 os.close(descriptor)
 
@@ -165,11 +184,12 @@ class Presence:
         for name in self._names():
             if name not in self._own and name not in self._others:
                 with contextlib.suppress(OSError):
-                    self._others[name] = os.open(self._directory / name, os.O_WRONLY | os.O_NONBLOCK)
+                    descriptor = self._others[name] = os.open(self._directory / name, os.O_WRONLY | os.O_NONBLOCK)
+                    os.write(descriptor, _LOOK_AT_ALL)  # nobody has told it of what came meanwhile
         return dict(self._others)
 
     def _read(self, ready: set[int], own: dict[str, int], others: dict[str, int]) -> list[Wake]:
-        wakes = []
+        wakes: dict[Wake, None] = {}
         assert self._self_pipe is not None
         if self._self_pipe[0] in ready:
             os.read(self._self_pipe[0], 4096)
@@ -177,10 +197,25 @@ class Presence:
             with self._lock:
                 if descriptor in ready and name in self._own:
                     with contextlib.suppress(BlockingIOError):
-                        wakes += [_WAKES[byte] for byte in os.read(descriptor, 4096) if byte in _WAKES]
+                        wakes.update(dict.fromkeys(self._heard(name, os.read(descriptor, _CAPACITY))))
         for name, descriptor in others.items():
             if descriptor in ready:
                 with self._lock:
                     os.close(self._others.pop(name))
-                wakes.append(Wake("gone"))
-        return wakes
+                wakes[Wake("gone")] = None
+        return list(wakes)
+
+    def _heard(self, name: str, data: bytes) -> Iterator[Wake]:
+        *lines, self._unread[name] = (self._unread.get(name, b"") + data).split(b"\n")
+        for line in lines:
+            if line in _WAKES:
+                yield _WAKES[line]
+            elif line.startswith(_EVENTS):
+                yield Wake("events", key=line[len(_EVENTS) :].decode("utf-8", "surrogatepass"))
+        if len(data) >= _OVERFULL:
+            yield Wake("events")
+
+
+def _events_line(log: str) -> bytes:
+    line = _EVENTS + log.encode("utf-8", "surrogatepass") + b"\n"
+    return line if len(line) <= _LONGEST_LINE and line.count(b"\n") == 1 else _LOOK_AT_ALL

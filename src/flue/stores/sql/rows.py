@@ -110,6 +110,7 @@ def end(tx: Transaction, submission: Submission, outcome: Outcome, now: int, *, 
         outcome.record.key,
         outcome.record.body,
     )
+    tx.wake("events", key=submission.id)  # also where its log has nothing new
     if submission.key is not None:
         tx.execute("UPDATE receipts SET settled_at = ? WHERE key = ?", now, submission.key)
     if depth <= 1:
