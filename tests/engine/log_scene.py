@@ -106,7 +106,6 @@ class Process:
         self.emit(MessageUpdate, delta, partial.message, scope=scope)
 
     async def settle(self) -> None:
-        await self.writer.ready()
         await self.outbox.settle(Outcome("completed"), now=1)
         self.writer.close()
 

@@ -13,8 +13,10 @@ from flue.durable.records import Outcome
 from flue.engine.feed import BUFFERED_EVENTS
 from flue.engine.log_reader import LoggedEvent, LogReader
 from flue.events import Idle, MessageEnd, TurnStart
+from flue.harness.answer import PartialAnswer
 from flue.messages import TextContent, UserMessage
 from flue.testing import VirtualClock
+from flue.testing.scripted import INFO
 from flue.testing.work_contract import LEASE, admission
 from tests.engine.log_scene import (
     LOG,
@@ -78,6 +80,22 @@ async def test_a_follower_whose_buffer_overflowed_reads_on_from_the_store() -> N
         await settled_tasks()
         assert indices([await anext(follower) for _ in range(1001)]) == list(range(1000, 2001))
         assert 0 < reads < 100
+
+
+async def test_an_answer_stays_whole_through_an_overflow_in_its_middle() -> None:
+    async with writing() as process:
+        partial = PartialAnswer(INFO, 1)
+        process.emit(TurnStart, "agent")
+        process.stream_text(["from the store "] * 5, end=False, partial=partial)
+        await process.clock.advance(0.3)
+        async with aclosing(process.reader.follow(LOG)) as follower:
+            seen = [await anext(follower) for _ in range(11)]
+            process.stream_text(["live "] * 5, end=False, partial=partial)
+            seen += [await anext(follower) for _ in range(10)]
+            process.stream_text(["too many "] * 600, end=False, partial=partial)
+            await process.clock.advance(0.3)
+            seen += [await anext(follower) for _ in range(1200)]
+            assert values(seen) == process.told
 
 
 async def test_long_events_fill_a_buffer_too() -> None:

@@ -24,6 +24,7 @@ from flue.events import (
     MessageUpdate,
     Operation,
     RunEnd,
+    Scope,
     TextDelta,
     ToolExecutionEnd,
     Turn,
@@ -43,7 +44,7 @@ from flue.messages import (
 from flue.ports import Delta
 from flue.testing.scripted import INFO
 from tests.engine.event_strategies import FIELDS, Telling, stories
-from tests.engine.log_scene import settled_tasks, values, writing
+from tests.engine.log_scene import LOG, SCOPE, settled_tasks, values, writing
 
 
 def test_the_stories_know_every_type_of_event() -> None:
@@ -92,6 +93,25 @@ def test_every_event_is_read_as_it_was_told_by_whomever_and_from_wherever(
             assert all(event.data.encode() for event in stored)
 
     asyncio.run(scenario())
+
+
+async def test_answers_that_stream_at_once_and_in_uneven_time_share_a_row() -> None:
+    async with writing() as process:
+        one, two = PartialAnswer(INFO, 1), PartialAnswer(INFO, 2)
+        other = Scope(session="other")
+        for n in range(5):
+            process.emit_delta(one, Delta("text_delta", 0, f"one {n} "))
+            await process.clock.advance(0.004)
+            process.emit(TextDelta, f"one {n} ")
+            process.emit_delta(two, Delta("text_delta", 0, f"two {n} "), other)
+            process.emit_delta(two, Delta("text_delta", 0, "and "), other)
+            process.emit(TextDelta, "and ", scope=other)
+            process.emit(TextDelta, f"two {n} ", scope=SCOPE)
+            process.emit_delta(one, Delta("text_delta", 0, ""))
+            process.emit(TextDelta, "")
+        await process.settle()
+        assert len(await process.store.read_events(LOG)) == 1
+        assert values(await process.read()) == process.told
 
 
 # ------------------------------------------------------------------------------------------------- what is cut

@@ -34,6 +34,10 @@ class RowSource(Protocol):
         """Be told of the write that carries the rows just taken."""
         ...
 
+    async def ready(self) -> None:
+        """Wait until all there is can be taken; does not wait when it can."""
+        ...
+
     def close(self) -> None:
         """Be done: nothing that was not taken will be."""
         ...
@@ -90,11 +94,13 @@ class Outbox:
 
     async def settle(self, outcome: Outcome, *, now: int) -> None:
         """End the submission."""
+        await self._ready()
         writes, rows = self._take()
         await asyncio.shield(self._begin(rows, lambda: self._store.settle(self.claim, outcome, now=now, writes=writes)))
 
     async def park(self, wait: Wait, *, now: int) -> bool:
         """Give the claim up until something comes; False when that is there already."""
+        await self._ready()
         writes, rows = self._take()
         return await asyncio.shield(
             self._begin(rows, lambda: self._store.park(self.claim, wait, now=now, writes=writes))
@@ -102,6 +108,7 @@ class Outbox:
 
     async def release(self, *, now: int, not_before: int | None = None, interrupted: bool = False) -> None:
         """Give the claim back unfinished."""
+        await self._ready()
         writes, rows = self._take()
         await asyncio.shield(
             self._begin(
@@ -114,10 +121,16 @@ class Outbox:
 
     async def restart(self, admission: Admission, *, error: str, now: int) -> Admitted:
         """End a run as failed and admit its replacement."""
+        await self._ready()
         writes, rows = self._take()
         return await asyncio.shield(
             self._begin(rows, lambda: self._store.restart(self.claim, admission, error=error, now=now, writes=writes))
         )
+
+    async def _ready(self) -> None:
+        """Wait for what the last transition must not leave behind: rows that have no place in the log yet."""
+        if self.rows is not None:
+            await self.rows.ready()
 
     def _take(self, sessions: tuple[SessionAppend, ...] = ()) -> tuple[Writes, tuple[EventRow, ...]]:
         rows = self.rows.take() if self.rows is not None else ()

@@ -190,7 +190,6 @@ class DeltaWriter:
         if self._current is not None:
             self._items.append(["s", number])
         self._current = owner
-        self._like = None
 
     def _answer_entry(self, answer: Answer, index: int) -> list[Any]:
         if answer.first >= 0:

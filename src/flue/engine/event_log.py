@@ -109,8 +109,6 @@ class LogWriter:
         self._lines: dict[int, Line] = {}
         self._scope: Scope | None = None
         self._scope_text = ""
-        self._unheld = first - 1
-        """The last event that is no delta and that came while nobody followed."""
         outbox.rows = self
 
     def __call__(self, event: Event) -> None:
@@ -129,8 +127,6 @@ class LogWriter:
             self._urgent = True
             if type(event) is MessageEnd:
                 self._end_answers(event)
-            if not self._channel.subscribers:
-                self._unheld = event.index
             self._arm()
         if event.index >= self._low and self._reserving is None:
             self._reserving = asyncio.create_task(self._reserve())
@@ -138,7 +134,7 @@ class LogWriter:
             self._hold(event)
 
     async def ready(self) -> None:
-        """Wait until every event has an index, so that the next write carries all of them."""
+        """Wait until every event has an index, so that the next write carries all of them; as a rule they have."""
         while not self._closed and self._last >= self._blocks[-1].end:
             if self._reserving is None:
                 self._reserving = asyncio.create_task(self._reserve())
@@ -287,9 +283,8 @@ class LogWriter:
 
     def _show(self) -> None:
         """Show what was held and now may be shown."""
-        if not self._channel.subscribers and self._held:
-            self._unheld = self._held[-1][0].index
-            self._held.clear()
+        if not self._channel.subscribers:
+            self._held.clear()  # who comes later finds the gap, and waits until it is on disk
         while self._held and self._may_show(self._held[0][0]):
             self._publish(self._held.popleft())
         for index in [index for index in self._lines if index <= self._durable]:
@@ -297,7 +292,7 @@ class LogWriter:
 
     def _may_show(self, event: Event) -> bool:
         if type(event) in DELTAS:
-            return event.index < self._confirmed and self._unheld <= self._durable
+            return event.index < self._confirmed
         return event.index <= self._durable
 
     def _publish(self, held: _Held) -> None:
