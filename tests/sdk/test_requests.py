@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+import shutil
+import ssl
+import subprocess
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -330,6 +334,29 @@ async def test_a_call_that_is_cancelled_lets_its_connection_go() -> None:
                 await call
             while not server.gone:  # noqa: ASYNC110 - the server's doing
                 await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+def self_signed(tmp_path: Path) -> ssl.SSLContext:
+    if shutil.which("openssl") is None:
+        pytest.skip("makes a certificate with openssl")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    made = f"openssl req -x509 -newkey rsa:2048 -nodes -keyout {key} -out {certificate} -days 2 -subj /CN=localhost"
+    subprocess.run(made.split(), check=True, capture_output=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+async def test_an_encrypted_server_must_show_a_certificate_that_is_trusted(self_signed: ssl.SSLContext) -> None:
+    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0, ssl=self_signed)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        async with AsyncClient(base_url=f"https://127.0.0.1:{port}") as client:
+            with pytest.raises(FlueTransportError, match="CERTIFICATE_VERIFY_FAILED"):
+                await client.runs.get("r1")
+    finally:
+        server.close()
 
 
 async def test_many_streams_at_a_time_wait_for_nobody() -> None:

@@ -127,8 +127,9 @@ class Requests:
 
         if self._client is None:
             # Redirects are not followed: they would carry the token elsewhere.
-            limits = httpx2.Limits(max_connections=None)
-            self._client = httpx2.AsyncClient(follow_redirects=False, limits=limits)
+            # Reading the certificates takes longer than a request on this machine: only where a server shows one.
+            verify, limits = self.base_url.encrypted, httpx2.Limits(max_connections=None)
+            self._client = httpx2.AsyncClient(follow_redirects=False, verify=verify, limits=limits)
         url = self.base_url.http(path, query)
         given, content = await self._complete(headers, body)
         timeout = httpx2.Timeout(CONNECT_TIMEOUT, read=silence, pool=None)

@@ -23,6 +23,7 @@ class BaseUrl:
                 hint="Give scheme, host and, if the app is mounted at one, a path: https://example.com/api.",
             )
         self._parts = parts._replace(path=parts.path.rstrip("/"))
+        self.encrypted = parts.scheme == "https"
 
     def http(self, path: str, query: Mapping[str, Any] | None = None) -> str:
         """Return the address of a request; parts of the query that are None are left out."""
