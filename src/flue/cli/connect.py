@@ -197,9 +197,10 @@ class Conversation:
 
     async def _catch_up(self, id: str) -> None:
         """Wait until everything is shown that has happened so far: a question comes after what led to it."""
+        self._showed.clear()
         while await self._service.log.read(id, after=self._shown, limit=1):
-            self._showed.clear()
             await self._showed.wait()
+            self._showed.clear()
         self._renderer.end_line()
 
     # ----------------------------------------------------------------------------------------- deciding

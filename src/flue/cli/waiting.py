@@ -31,8 +31,8 @@ class Waiting:
     @property
     def error(self) -> OperationError:
         """Return the error for whoever cannot be asked."""
-        connect = shlex.join(["flue", "connect", self.agent, self.instance])
-        connect += "" if self.session == "default" else shlex.join(["", "--session", self.session])
+        session = () if self.session == "default" else ("--session", self.session)
+        connect = shlex.join(["flue", "connect", self.agent, self.instance, *session])
         route = f"/agents/{self.agent}/{self.instance}"
         if self.tool_call_id is None:
             what, route = "a larger budget", f"{route}/budget"
@@ -66,7 +66,7 @@ def read_decision(line: str) -> Decision | None:
 def read_budget(line: str) -> dict[str, float]:
     """Read limits as in `usd=2 turns=40`. Raises `UsageError` for anything else."""
     limits = {}
-    for part in line.replace(",", " ").split():
+    for part in line.replace(",", " ").split() or [""]:
         name, equals, number = part.partition("=")
         try:
             limits[name] = int(number) if number.isdecimal() else float(number)
