@@ -62,8 +62,11 @@ async def dispatch(
     Raises `UsageError`: `needs_server` where no project is being served, `agent_not_found`, `invalid_id`,
     `invalid_input`; `SessionError` (`invalid_session_name`); `DurabilityError` (`idempotency_conflict`).
     """
-    service = await _find(agent).service()
-    return await service.dispatch(agent, id, input, session=session, dispatch_id=dispatch_id)
+    source = _find(agent)
+    # By name: meanwhile the service may have gone on to another version of the project, with other objects.
+    name = source.catalog.name_of(agent)
+    service = await source.service()
+    return await service.dispatch(name, id, input, session=session, dispatch_id=dispatch_id)
 
 
 def _find(agent: Agent | str) -> ServiceSource:

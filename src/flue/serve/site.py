@@ -8,7 +8,6 @@ versions share.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -23,8 +22,6 @@ from flue.project.loader import Project
 from flue.serve.lifespan import Lifespan
 from flue.server.app import default_app
 from flue.server.application import Application, application_of, open_engine
-
-logger = logging.getLogger("flue")
 
 
 class Version:
@@ -68,7 +65,7 @@ class Site:
         self.version: Version | None = None
         self.service: Service | None = None
         self._stack = AsyncExitStack()
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retiring: dict[Version, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Self:
         """Return the site."""
@@ -76,13 +73,14 @@ class Site:
 
     async def __aexit__(self, *exc: object) -> None:
         """End the engine and the application, and forget the project."""
-        for task in self._retiring:
+        for task in self._retiring.values():
             task.cancel()
-        if self.version is not None:
-            await self.version.lifespan.end()
+        versions = [*self._retiring, *([] if self.version is None else [self.version])]
+        for version in versions:
+            await version.lifespan.end()
         await self._end_engine()
-        if self.version is not None:
-            self.version.project.unload()
+        for version in versions:
+            version.project.unload()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer an ASGI connection."""
@@ -125,9 +123,7 @@ class Site:
             roles={role.name: role for role in served.roles.values()},
         )
         version.deployment = replace(service.deployment, catalog=version.application.catalog, runtime=runtime, env=env)
-        retiring = asyncio.create_task(self._retire(before, service))
-        self._retiring.add(retiring)
-        retiring.add_done_callback(self._retiring.discard)
+        self._retiring[before] = asyncio.create_task(self._retire(before, service))
         await service.deploy(version.deployment)
 
     async def _retire(self, version: Version, service: Service) -> None:
@@ -138,7 +134,7 @@ class Site:
         await version.lifespan.end()
         await settle_subscribers(version.project.registrations)
         version.project.unload()
-        logger.debug("Version %d of the project is unloaded.", version.number)
+        del self._retiring[version]
 
     async def _end_engine(self) -> None:
         self.service = None
