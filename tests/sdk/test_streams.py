@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from flue.errors import UsageError
 from flue.sdk import AsyncClient, FlueApiError, FlueTransportError
 from flue.sdk import requests as sdk_requests
+from flue.sdk.streams import Log, Retry, follow
 from tests.sdk.scripted_server import Json, Reply, Request, ScriptedServer, answer, events, problem, sse
 
 RUN = "workflow:slow:01M7"
@@ -341,6 +342,33 @@ async def test_all_that_an_instance_does_is_followed_over_any_number_of_connecti
                 assert json.loads(json.dumps(event))["place"] == id
                 seen.append(id)
         assert seen == places[1:]
+
+
+@pytest.mark.parametrize(("steady_seconds", "survives"), [(0.0, True), (60.0, False)])
+async def test_a_connection_that_held_for_long_counts_as_much_as_an_event(
+    steady_seconds: float, survives: bool
+) -> None:
+    opened = 0
+
+    class Quiet:
+        headers: Json = {}
+
+        async def chunks(self) -> AsyncIterator[bytes]:
+            yield b": heartbeat\n\n" if opened < 9 else b'data: {"type":"log"}\n\n'
+
+    def open_quiet(last_id: str | None) -> Any:
+        nonlocal opened
+        opened += 1
+        return nullcontext(Quiet())
+
+    stream = follow(Log(open=open_quiet), Retry(max_retries=3, initial_ms=0, steady_seconds=steady_seconds))
+    async with aclosing(stream):
+        if survives:
+            assert (await anext(stream)).event == {"type": "log"}
+        else:
+            with pytest.raises(FlueTransportError):
+                await anext(stream)
+    assert opened == (9 if survives else 4)
 
 
 @pytest.mark.parametrize("given", [{}, {"message": "x", "payload": {}}])
