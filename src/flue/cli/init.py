@@ -27,6 +27,8 @@ from flue import FlueContext, create_agent
 # For a real model, write for example "anthropic/claude-sonnet-4-6" and put ANTHROPIC_API_KEY=... into .env.
 greeter = create_agent(model="demo/librarian", instructions="Be brief and friendly.")
 
+route = True  # open over HTTP (flue dev): POST /workflows/hello?wait=result
+
 
 class Greeting(BaseModel):
     greeting: str
@@ -53,6 +55,8 @@ agent = create_agent(
     instructions="Answer from the files in your workspace.",
     sandbox=virtual(files=FILES),
 )
+
+route = True  # open over HTTP (flue dev): POST /agents/assistant/my-first-chat {"message": "…"}
 '''
 
 
