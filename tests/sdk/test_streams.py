@@ -351,7 +351,8 @@ async def test_a_connection_that_held_for_long_counts_as_much_as_an_event(
     opened = 0
 
     class Quiet:
-        headers: Json = {}
+        def __init__(self) -> None:
+            self.headers: Json = {}
 
         async def chunks(self) -> AsyncIterator[bytes]:
             yield b": heartbeat\n\n" if opened < 9 else b'data: {"type":"log"}\n\n'
