@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,18 @@ from flue.cli.mcp_tools import served_tools
 from flue.cli.opening import Located, Opened
 from flue.cli.raised import Raised
 from flue.definitions.tool import ToolContext, ToolResult
+from flue.durable.records import Outcome, RunQuery
+from flue.engine.admissions import session_lane
 from flue.engine.service import Service
-from flue.errors import ConfigError
+from flue.errors import ConfigError, OperationError
 from flue.mcp import McpServer, connect_mcp_server
-from flue.mcp.serving import Answer, ServedTool
+from flue.mcp.serving import BY_CLIENT, Answer, ServedTool
 from flue.messages import Json, TextContent
 from flue.project.catalog import catalog_of
 from flue.project.config import load_config
 from flue.project.loader import load_project
-from tests.cli.conftest import Flue, Write
+from flue.stores import SqliteStore
+from tests.cli.conftest import Child, Flue, Write
 
 CONTEXT = ToolContext(tool_call_id="call_1", session="default", sandbox=None, env={})
 ADD = """
@@ -61,6 +64,16 @@ HELPER = """
     \"\"\"Remembers names.\"\"\"
     from flue import create_agent
     agent = create_agent(model="demo/librarian")
+"""
+SHOP = """
+    from flue import create_agent, tool
+
+    @tool(approval=True)
+    def refund(order_id: str) -> str:
+        "Refund an order."
+        return f"Order {order_id} is refunded."
+
+    agent = create_agent(model="demo/librarian", tools=[refund])
 """
 OFFICE = {"workflows/add.py": ADD, "workflows/wait.py": WAIT, "agents/helper.py": HELPER}
 
@@ -152,6 +165,45 @@ async def test_an_agent_without_conversations_is_left_out_and_named(write: Write
     assert tools.said == ["agent hook defines run(ctx), which holds no conversation; it is not served."]
 
 
+async def test_only_a_client_that_cancels_its_call_aborts_the_run(
+    write: Write,
+) -> None:
+    root = write(OFFICE)
+    async with serving(root) as tools:
+        given_up, cancelled = (asyncio.create_task(tools.call("wait")) for _ in range(2))
+        await until(root / "started")
+        given_up.cancel()
+        await asyncio.wait([given_up])
+        cancelled.cancel(BY_CLIENT)
+        await asyncio.wait([cancelled])
+        assert (root / "cancelled").exists()
+        first, second = await tools.service.list_runs(RunQuery())
+        assert {first.status, second.status} == {"active", "errored"}
+        for run in (first, second):
+            await tools.service.abort(run.run_id)
+            await tools.service.engine.outcome(run.run_id)
+    assert sorted(tools.said) == [
+        "wait: called",
+        "wait: called",
+        "wait: cancelled",
+        "wait: left, as the server ends",
+    ]
+
+
+async def test_a_prompt_that_waits_for_a_person_is_told_so_and_so_is_what_comes_after(write: Write) -> None:
+    async with serving(write({"agents/shop.py": SHOP})) as tools:
+        for message in ("Refund order A-1", "Hello?"):
+            with pytest.raises(OperationError, match="waits for approval of the tool call") as caught:
+                await tools.call("agent_shop", id="ann", message=message)
+            assert caught.value.code == "waits_for_person"
+        [waiting] = await tools.service.store.list_lane(session_lane("shop", "ann", "default"))
+        await tools.service.decide("shop", "ann", waiting.waiting_for[0].partition(":")[2], approved=True)
+        outcome = await tools.service.engine.outcome(waiting.id)
+        assert isinstance(outcome, Outcome)
+        assert outcome.kind == "completed"
+        assert "Noted" in (await tools.call("agent_shop", id="ann", message="My name is Ann.")).text
+
+
 @pytest.mark.parametrize("arguments", [["--port", "1"], ["--transport", "http", "--port", "70000"]])
 def test_a_port_that_makes_no_sense_is_refused(arguments: list[str], flue: Flue) -> None:
     outcome = flue("mcp", *arguments)
@@ -199,6 +251,52 @@ async def test_over_stdio_stdout_carries_only_messages_and_a_cancelled_call_ends
         helped = await called(server, "agent_helper", id="one", message="My name is Ada.")
         assert isinstance(helped.content[0], TextContent)
         assert helped.content[0].text.startswith("Noted")
+
+
+SLOW = """
+    import asyncio, pathlib
+
+    async def run(ctx):
+        pathlib.Path("started").touch()
+        while not pathlib.Path("go").exists():
+            await asyncio.sleep(0.01)
+        pathlib.Path("finished").touch()
+"""
+
+
+def begin_call(child: Child) -> None:
+    """Speak the protocol by hand as far as a call of the workflow `slow`."""
+    about = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+    for message in (
+        {"id": 1, "method": "initialize", "params": about},
+        {"method": "notifications/initialized"},
+        {"id": 2, "method": "tools/call", "params": {"name": "slow", "arguments": {}}},
+    ):
+        child.type(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("ended", [False, True], ids=["left alone", "terminated"])
+async def test_what_a_client_has_called_outlives_the_client(
+    write: Write, spawn: Callable[..., Child], ended: bool
+) -> None:
+    root = write({"workflows/slow.py": SLOW})
+    child = spawn("mcp")
+    begin_call(child)
+    await until(root / "started")
+    assert child.process.stdin is not None
+    child.process.stdin.close()
+    child.process.stdin = None
+    if ended:
+        child.process.send_signal(signal.SIGTERM)
+    else:
+        (root / "go").touch()
+    outcome = await asyncio.to_thread(child.finish)
+    assert outcome.code == (143 if ended else 0)
+    assert (root / "finished").exists() is not ended
+    async with aclosing(SqliteStore(root / ".flue-data/flue.db")) as store:
+        [run] = await store.list_runs(RunQuery())
+    assert run.status == ("active" if ended else "completed"), "a server goes on with it"
 
 
 @pytest.mark.e2e

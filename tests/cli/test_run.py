@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -8,6 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from flue.engine.catalog import Catalog
+from flue.engine.engine import EngineSettings
+from flue.host import open_service
+from flue.stores import SqliteStore
 
 Flue = Callable[..., Any]
 Spawn = Callable[..., Any]
@@ -393,3 +399,69 @@ def test_observers_see_a_run_from_its_start_to_its_end(flue: Flue, write: Write)
         "log True",
         "run_end True",
     ]
+
+
+def test_the_record_of_the_run_is_one_line_where_it_is_asked_for(flue: Flue, write: Write) -> None:
+    body = "    if ctx.payload.get('fail'):\n        raise ValueError('no luck')\n    return [1]\n"
+    write(
+        {"workflows/w.py": f"async def run(ctx):\n{body}", "agents/a.py": "def run(ctx):\n    return 'for ' + ctx.id\n"}
+    )
+    done = flue("run", "w", "--json", "--payload", '{"a": 1}')
+    record = json.loads(done.out)
+    assert (done.code, done.out.count("\n")) == (0, 1)
+    assert (record["status"], record["result"], record["payload"], record["isError"]) == (
+        "completed",
+        [1],
+        {"a": 1},
+        False,
+    )
+    assert f"Run ID: {record['runId']}" in done.err
+    failed = flue("run", "w", "--json", "--payload", '{"fail": true}')
+    assert failed.code == 1
+    assert json.loads(failed.out)["error"] == {"name": "ValueError", "message": "no luck"}
+    served = json.loads(flue("run", "a", "--id", "ada", "--json").out)
+    assert (served["agentName"], served["instanceId"], served["result"]) == ("a", "ada", "for ada")
+
+
+def test_a_run_waits_for_its_event_and_says_so(spawn: Spawn, write: Write) -> None:
+    source = """
+        async def run(ctx):
+            return await ctx.wait_for_event("paid", timeout="1h")
+    """
+    root = write({"workflows/w.py": source})
+    child = spawn("run", "w")
+    child.until("[flue] wait:event  paid  until ")
+    run_id = next(line for line in child.seen.decode().splitlines() if "Run ID" in line).rpartition(" ")[2]
+
+    async def pay() -> None:
+        store = SqliteStore(root / ".flue-data/flue.db")
+        async with open_service(Catalog(), store=store, settings=EngineSettings(take_over=False)) as service:
+            await service.start()
+            await service.send_event(run_id, "paid", {"euros": 5})
+        await store.aclose()
+
+    asyncio.run(pay())
+    done = child.finish()
+    assert (done.code, json.loads(done.out)) == (0, {"euros": 5})
+
+
+def test_what_a_run_dispatches_is_done_before_the_command_ends(flue: Flue, write: Write, provider: Any) -> None:
+    source = """
+        from flue import create_agent, dispatch
+
+        async def run(ctx):
+            for name in ("ann", "ben"):
+                await dispatch("mail", id=name, input={"say": "[[say Sent.]]"})
+            return "dispatched"
+    """
+    agent = 'from flue import create_agent\nagent = create_agent(model="ollama/test")\n'
+    write({"workflows/w.py": source, "agents/mail.py": agent, ".env": provider.env_file})
+    done = flue("run", "w")
+    assert (done.code, done.out) == (0, '"dispatched"\n')
+    assert len(provider.server.requests) == 2
+
+
+def test_a_result_that_the_terminal_cannot_show_is_escaped(spawn: Spawn, write: Write) -> None:
+    write({"workflows/w.py": "async def run(ctx):\n    return 'ø'\n"})
+    done = spawn("run", "w", env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}).finish()
+    assert (done.code, done.out) == (0, '"\\u00f8"\n')

@@ -56,12 +56,13 @@ class ServedTool:
     run: Callable[[Json, Progress], Awaitable[Answer]]
 
 
-_BY_CLIENT = "the client cancelled the call"
+BY_CLIENT = "the client cancelled the call"
+"""What calls are cancelled with because their client wishes so."""
 
 
 def cancelled_by_client(cancelled: asyncio.CancelledError) -> bool:
     """Say whether a call was cancelled because its client wishes so, and not because the server ends."""
-    return cancelled.args == (_BY_CLIENT,)
+    return cancelled.args == (BY_CLIENT,)
 
 
 class ToolServer:
@@ -158,7 +159,7 @@ class ToolServer:
             return await asyncio.shield(call)
         except asyncio.CancelledError:
             if not self._ending:
-                call.cancel(_BY_CLIENT)
+                call.cancel(BY_CLIENT)
             raise
 
     async def _call(self, tool: ServedTool, arguments: Json, session: Any) -> types.CallToolResult:
