@@ -7,23 +7,22 @@ its standard output every server says `started <pid>` and, once it answers, `rea
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import select
 import signal
 import socket
 import sys
+import threading
 from typing import Any
 
 import uvicorn
 import uvicorn.lifespan.on
 import uvicorn.loops.auto
 
-import flue.models.anthropic_messages
-import flue.models.http
-import flue.models.source
-import flue.stores.postgres
 import flue.stores.sqlite  # noqa: F401 - loaded here, so that no server has to
+from flue.testing import ProviderServer
 from tests.faults.office import Office, Setting
 
 
@@ -35,6 +34,18 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if not self.should_exit:
             say("ready", os.getpid())
+
+
+async def warm_up() -> None:
+    """Do everything once: what a server loads when it first needs it is loaded before it is forked."""
+    async with ProviderServer(record=False) as provider:
+        setting = Setting("memory:", provider.base_url("anthropic-messages"), "/dev/null")
+        configure(setting).load()
+        application = Office(setting).app().application
+        service = await application.service()
+        ticket = await service.prompt("clerk", "nobody", "Hello.")
+        assert (await ticket.outcome()).kind == "completed"
+        await application.drain()
 
 
 def say(*words: object) -> None:
@@ -56,8 +67,8 @@ def serve(order: dict[str, Any]) -> None:
 
 def main() -> None:
     """Fork servers until the input ends."""
-    # Whatever a server loads as it starts is loaded by now.
-    configure(Setting("memory:", "http://127.0.0.1:9", "/dev/null")).load()
+    asyncio.run(warm_up())
+    assert threading.active_count() == 1, "no thread survives a fork"
     ended, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)

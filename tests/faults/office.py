@@ -41,48 +41,56 @@ class Setting:
     concurrency: int = 256
 
 
+# Set by each server; the tools are made once, before the servers are forked, as their schemas take time.
+_outside: list[str] = []
+
+
+async def _happen(*words: object) -> None:
+    await asyncio.to_thread(note, _outside[-1], " ".join(map(str, words)))
+    await asyncio.sleep(random.choice((0, 0, 0.005, 0.02)))  # noqa: S311 - a window for the kill
+
+
+@flue.tool
+async def work(token: str) -> str:
+    """Do a piece of work."""
+    await _happen("tool", token)
+    return f"done {token}"
+
+
+@flue.tool(approval=True)
+async def refund(token: str) -> str:
+    """Give money back."""
+    await _happen("tool", token)
+    return f"done {token}"
+
+
+@flue.tool
+async def pass_on(token: str, to: str) -> str:
+    """Give a colleague something to do."""
+    await _happen("tool", token)
+    await flue.dispatch("clerk", id=to, input={"order": f"[[{token} plan=w]]"}, dispatch_id=token)
+    return f"done {token}"
+
+
 class Office:
     """Agents and workflows of one server."""
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
+        _outside.append(setting.outside)
         register_provider("fake", api="anthropic-messages", base_url=setting.provider, api_key="key")
-        outside = setting.outside
-
-        async def happen(*words: object) -> None:
-            await asyncio.to_thread(note, outside, " ".join(map(str, words)))
-            await asyncio.sleep(random.choice((0, 0, 0.005, 0.02)))  # noqa: S311 - a window for the kill
-
-        @flue.tool
-        async def work(token: str) -> str:
-            """Do a piece of work."""
-            await happen("tool", token)
-            return f"done {token}"
-
-        @flue.tool(approval=True)
-        async def refund(token: str) -> str:
-            """Give money back."""
-            await happen("tool", token)
-            return f"done {token}"
-
-        @flue.tool
-        async def pass_on(token: str, to: str) -> str:
-            """Give a colleague something to do."""
-            await happen("tool", token)
-            await flue.dispatch("clerk", id=to, input={"order": f"[[{token} plan=w]]"}, dispatch_id=token)
-            return f"done {token}"
-
-        self._happen = happen
-        self._tools = [work, refund, pass_on]
 
     def _agent(self, **durability: Any) -> Agent:
         return flue.create_agent(
-            model=MODEL, tools=self._tools, sandbox=virtual(isolated=False), durability=durability or ENDLESS
+            model=MODEL,
+            tools=[work, refund, pass_on],
+            sandbox=virtual(isolated=False),
+            durability=durability or ENDLESS,
         )
 
     async def _step(self, token: str, number: int) -> str:
         nonce = secrets.token_hex(6)
-        await self._happen("step", token, number, nonce)
+        await _happen("step", token, number, nonce)
         return nonce
 
     async def steps(self, ctx: flue.FlueContext) -> Any:

@@ -37,6 +37,7 @@ class Scene:
     async def reckon(self, living: Sequence[Server], story: str) -> None:
         """Let everything come to rest, end the servers, and raise what is wrong."""
         took = time.monotonic() - self.began
+        done = sum(ask.ended is not None for ask in self.clients.ledger.asks.values())
         waiting = [f"{name} waits for ever" for name in await self.clients.finish(PATIENCE)]
         await come_to_rest(self.store, PATIENCE)
         for server in living:
@@ -54,8 +55,8 @@ class Scene:
         resumed = sum(ask.connections > 1 for ask in ledger.asks.values())
         print(  # noqa: T201 - the figures of the long run
             f"\nFLUE_SEED={self.seed}: {story} in {took:.1f} s, at rest {rested:.1f} s later."
-            f" {accepted} accepted, {len(office.submissions)} submissions ({interrupted} interrupted),"
-            f" {len(office.outside)} effects, {ledger.lost} connections broken, {resumed} streams resumed:"
+            f" {accepted} accepted, {done} answered meanwhile, {len(office.submissions)} submissions"
+            f" ({interrupted} interrupted), {len(office.outside)} effects, {ledger.lost} connections broken, {resumed} streams resumed:"
             f" {len(faults)} faults"
         )
         assert not faults, f"FLUE_SEED={self.seed}, see {self.folder}:\n" + "\n".join(faults[:40])
@@ -63,7 +64,7 @@ class Scene:
 
 @asynccontextmanager
 async def scene(
-    folder: Path, seed: str, address: str, store: SqlStore, *, each: int = 3, lease: float = 30.0
+    folder: Path, seed: str, address: str, store: SqlStore, *, each: int = 2, lease: float = 30.0
 ) -> AsyncIterator[Scene]:
     """Open a scene with so many clients of each kind; no server runs yet. `address` is that of `store`."""
     model, ledger = Model(random.Random(f"{seed} model")), Ledger()  # noqa: S311
