@@ -397,6 +397,7 @@ def test_observers_see_a_run_from_its_start_to_its_end(flue: Flue, write: Write)
     assert [line for line in done.err.splitlines() if line.endswith("True")] == [
         "run_start True",
         "log True",
+        "idle True",
         "run_end True",
     ]
 

@@ -87,7 +87,8 @@ async def test_a_run_of_a_function_agent_carries_the_instance_and_an_id_of_its_o
         assert (ctx.id, ctx.run_id) == ("ada", "run_1")
         ctx.log.info("before")
         assert await run_agent(ctx, lambda ctx: ctx.run_id, name="helper") == "run_1"
-    log, start, end = as_json(events)
+    log, start, idle, end = as_json(events)
+    assert (idle["type"], end["type"]) == ("idle", "run_end")
     assert start["owner"] == {"kind": "agent", "agentName": "helper", "instanceId": "ada"}
     assert (start["agentName"], start["payload"]) == ("helper", None)
     assert "workflowName" not in start
@@ -98,7 +99,7 @@ async def test_a_restarted_run_names_the_one_it_repeats() -> None:
     events: list[Event] = []
     async with opened(events, workflow="w") as ctx:
         await run_workflow(ctx, lambda ctx: None, name="w", restarted_from="workflow:w:old")
-    start, end = as_json(events)
+    start, _, end = as_json(events)
     assert start["restartedFromRunId"] == "workflow:w:old"
     assert "result" not in end
 

@@ -21,7 +21,7 @@ from flue.harness.step_log import StepLog
 from flue.ports import Clock
 
 # Indices that every submission has reserved when it is accepted, see `Admission.reserve`.
-RESERVED = 64
+RESERVED = 1024
 
 
 @dataclass(frozen=True, slots=True)

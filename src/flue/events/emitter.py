@@ -21,6 +21,8 @@ class Emitter:
         self.clock = clock
         self.sinks: list[Sink] = list(sinks)
         self.next_index = 0
+        self.last = ""
+        """The type of the newest event."""
 
     @property
     def active(self) -> bool:
@@ -33,6 +35,7 @@ class Emitter:
             return
         event = kind(scope, self.next_index, self.clock.now_ms(), *values, **named)
         self.next_index += 1
+        self.last = event.type
         for sink in tuple(self.sinks):
             try:
                 sink(event)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from flue.events import ErrorInfo, RunEnd, RunResume, RunStart, iso_time
+from flue.events import ErrorInfo, Idle, RunEnd, RunResume, RunStart, iso_time
 from flue.harness.context import FlueContext
 from flue.harness.json_values import json_result
 from flue.messages import Json
@@ -21,11 +21,11 @@ async def run_workflow(
 ) -> Any:
     """Run a workflow's function, sync or async, and return its result as JSON values.
 
-    `run_start` is the first event and `run_end` the last: when the function returns or raises, calls that it left
-    running are aborted and every conversation is put in order before the end is announced. What the function raised is
-    announced and raised; so is `UsageError` (`invalid_result`) for a result without a JSON form. `restarted_from` is
-    the id of the interrupted run that this one repeats. With `resumed` the run has begun before, and goes on over its
-    recorded steps: `run_resume` takes the place of `run_start`.
+    `run_start` is the first event, `idle` and `run_end` are the last: when the function returns or raises, calls that
+    it left running are aborted and every conversation is put in order before the end is announced. What the function
+    raised is announced and raised; so is `UsageError` (`invalid_result`) for a result without a JSON form.
+    `restarted_from` is the id of the interrupted run that this one repeats. With `resumed` the run has begun before,
+    and goes on over its recorded steps: `run_resume` takes the place of `run_start`.
     """
     return await _run(context, run, workflow_owner(context.id, name), resumed, restarted_from, workflow_name=name)
 
@@ -69,6 +69,8 @@ async def _run(
     finally:
         milliseconds = round((clock.monotonic() - started) * 1000)
         info = None if failure is None else _describe(failure)
+        if context.emitter.last != Idle.type:  # a run's last event but one, also where no session did anything
+            emit(scope, Idle)
         emit(scope, RunEnd, failure is not None, milliseconds, result, info)
     return result
 

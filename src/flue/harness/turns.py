@@ -30,6 +30,7 @@ from flue.events import (
     ApprovalEnd,
     ApprovalRequest,
     Emitter,
+    ErrorInfo,
     Log,
     MessageEnd,
     MessageStart,
@@ -223,7 +224,8 @@ class TurnLoop:
                     self.failure = error
                     return self._finish_answer(failed)
             self._emit(MessageEnd, failed)
-            self._emit(Log, "warn", f"Model request failed, trying again in {delay:g} s: {error}")
+            facts = {"error": ErrorInfo.of(error).to_json()}
+            self._emit(Log, "warn", f"The model request failed; trying again in {delay:g} s.", facts)
             await self.clock.sleep(delay)
         raise AssertionError("unreachable")
 

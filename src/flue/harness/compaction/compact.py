@@ -11,7 +11,18 @@ from itertools import count
 from typing import Literal
 
 from flue.errors import FlueError, OperationError, ProviderError
-from flue.events import Compaction, CompactionStart, Emitter, Log, Scope, Turn, TurnPurpose, TurnRequest, TurnStart
+from flue.events import (
+    Compaction,
+    CompactionStart,
+    Emitter,
+    ErrorInfo,
+    Log,
+    Scope,
+    Turn,
+    TurnPurpose,
+    TurnRequest,
+    TurnStart,
+)
 from flue.harness.compaction import summary as text
 from flue.harness.compaction.cut import Cut, find_cut
 from flue.harness.compaction.sizes import CHARS_PER_TOKEN, Limits, context_tokens
@@ -92,7 +103,8 @@ class Compactor:
         try:
             await self.compact("threshold")
         except OperationError as error:
-            self.emitter.emit(self.scope, Log, "warn", f"[flue:compaction] {error}")
+            facts = {"error": ErrorInfo.of(error).to_json()}
+            self.emitter.emit(self.scope, Log, "warn", "The conversation could not be compacted.", facts)
 
     async def _summarise(
         self, messages: Sequence[Message], cut: Cut, earlier: CompactionEntry | None, wishes: str | None
