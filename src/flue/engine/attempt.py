@@ -70,6 +70,8 @@ class Attempt:
         self.waits: Callable[[], bool] = lambda: False
         """Says whether something in this work waits for a message while it runs."""
         self.task: asyncio.Task[None] | None = None
+        self.begun = False
+        """Whether the task has taken its first step: cancelled before, it would end without one."""
         self.phase: Phase = "driving"
         self.rest: asyncio.Future[Outcome | None] = asyncio.get_running_loop().create_future()
         """How the submission ended, once it has; None when the attempt came to rest in another way."""
@@ -87,8 +89,15 @@ class Attempt:
         if self.stopped is not None or self.phase != "driving" or self.task is None:
             return False
         self.stopped, self.stop_text = reason, text
-        self.task.cancel()
+        if self.begun:
+            self.task.cancel()
         return True
+
+    def begin(self) -> None:
+        """Take note, in the task, that it works; one that was stopped before then hears of it."""
+        self.begun = True
+        if self.stopped is not None and self.task is not None:
+            self.task.cancel()
 
     def begin_again(self) -> None:
         """Go on with the work under the same claim."""

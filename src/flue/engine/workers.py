@@ -96,6 +96,7 @@ class Workers:
     # ---------------------------------------------------------------------------------------- the work
 
     async def _work(self, attempt: Attempt) -> None:
+        attempt.begin()
         try:
             while not await self._finish(attempt, await self._driven(attempt)):
                 attempt.begin_again()
