@@ -45,7 +45,7 @@ async def test_what_waits_for_a_person_goes_on_with_the_newest_version() -> None
             ran.append(name)
             return "Shipped."
 
-        steps = [call("ship", {}, id="c1"), "Done."] if name == "old" else ["Done."]
+        steps: list[Any] = [call("ship", {}, id="c1"), "Done."] if name == "old" else ["Done."]
         return catalog({"clerk": flue.create_agent(model=ScriptedModel(steps), tools=[ship])})
 
     async with serving(version("old"), MemoryStore()) as service:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import flue
+from flue.definitions.durability import Durability
 from flue.durable.records import RunQuery
 from flue.engine.catalog import AgentEntry, Catalog
 from flue.engine.service import Service
@@ -210,7 +211,7 @@ async def test_a_run_that_always_crashes_is_restarted_so_often_and_no_more() -> 
         begun.set()
         await asyncio.Event().wait()
 
-    entry = flue.definitions.durability.Durability(max_attempts=3)  # type: ignore[attr-defined]
+    entry = Durability(max_attempts=3)
     offers, store = catalog(workflows={"crash": run}, durability=entry), MemoryStore()
     ids: list[str] = []
 
@@ -225,7 +226,8 @@ async def test_a_run_that_always_crashes_is_restarted_so_often_and_no_more() -> 
     async with serving(offers, store) as service:
         await service.start()
         id: str | None = ids[0]
-        chain = []
+        chain: list[int] = []
+        outcome = None
         while id is not None:
             outcome = await settled(service, id)
             record = await service.get_run(id)
@@ -233,6 +235,7 @@ async def test_a_run_that_always_crashes_is_restarted_so_often_and_no_more() -> 
             chain.append(record.generation)
             id = record.restarted_as
     assert chain == [0, 1, 2]
+    assert outcome is not None
     assert json.loads(outcome.error or "")["code"] == "exhausted_attempts"
 
 

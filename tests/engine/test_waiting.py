@@ -123,7 +123,11 @@ async def test_files_in_the_sandbox_are_there_after_an_approval_in_the_same_proc
         """Publish the file."""
         return str(await context.sandbox.read_file("/workspace/page.txt"))
 
-    steps = [call("write", {"path": "page.txt", "content": "Hello."}), call("publish", id="p1"), "Published."]
+    steps: list[Any] = [
+        call("write", {"path": "page.txt", "content": "Hello."}),
+        call("publish", id="p1"),
+        "Published.",
+    ]
     agent = flue.create_agent(model=ScriptedModel(steps), tools=[publish])
     store = MemoryStore()
     async with serving(catalog({"chat": agent}), store) as service:
@@ -143,7 +147,7 @@ async def test_a_decision_counts_for_one_call_also_where_the_model_uses_its_id_a
         ran.append(n)
         return "Deployed."
 
-    steps = [call("deploy", {"n": 1}, id="c"), call("deploy", {"n": 2}, id="c"), "Done."]
+    steps: list[Any] = [call("deploy", {"n": 1}, id="c"), call("deploy", {"n": 2}, id="c"), "Done."]
     agent = flue.create_agent(model=ScriptedModel(steps), tools=[deploy])
     async with serving(catalog({"chat": agent}), MemoryStore()) as service:
         ticket = await service.prompt("chat", "ann", "Go.")
@@ -199,7 +203,7 @@ def parked_twice(found: Submission) -> bool:
 
 
 async def test_a_budget_is_kept_by_another_process() -> None:
-    steps = [call("bash", {"command": "echo 1"}), call("bash", {"command": "echo 2"}), "Done."]
+    steps: list[Any] = [call("bash", {"command": "echo 1"}), call("bash", {"command": "echo 2"}), "Done."]
     agent = flue.create_agent(model=ScriptedModel(steps), budget={"turns": 1})
     offers, store = catalog({"chat": agent}), MemoryStore()
     tickets: list[Ticket] = []
