@@ -452,14 +452,25 @@ def test_what_a_run_dispatches_is_done_before_the_command_ends(flue: Flue, write
 
         async def run(ctx):
             for name in ("ann", "ben"):
-                await dispatch("mail", id=name, input={"say": "[[say Sent.]]"})
+                await dispatch("mail", id=name, input="[[call peek {}]][[then]][[say Sent.]]")
             return "dispatched"
     """
-    agent = 'from flue import create_agent\nagent = create_agent(model="ollama/test")\n'
+    agent = """
+        from flue import create_agent, tool
+
+        @tool
+        def peek() -> str:
+            "Look into the box."
+            return "empty"
+
+        agent = create_agent(model="ollama/test", tools=[peek])
+    """
     write({"workflows/w.py": source, "agents/mail.py": agent, ".env": provider.env_file})
     done = flue("run", "w")
     assert (done.code, done.out) == (0, '"dispatched"\n')
-    assert len(provider.server.requests) == 2
+    assert "[flue] Waiting for what was dispatched (2).\n" in done.err
+    last = [request.json["messages"][-1]["role"] for request in provider.server.requests]
+    assert sorted(last) == ["tool", "tool", "user", "user"]
 
 
 def test_a_result_that_the_terminal_cannot_show_is_escaped(spawn: Spawn, write: Write) -> None:
