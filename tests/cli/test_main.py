@@ -13,7 +13,7 @@ import flue as package
 from flue.cli.main import main
 
 Flue = Callable[..., Any]
-COMMANDS = ("init", "run", "connect")
+COMMANDS = ("init", "run", "connect", "logs")
 
 
 def test_without_a_command_the_usage_goes_to_stderr(flue: Flue) -> None:
