@@ -1,23 +1,26 @@
-"""The dev page's place: until there is a page, a list of what the project has."""
+"""The dev page of a project in development: of the version that is served at the moment."""
 
 from __future__ import annotations
 
-from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from flue.dev.live import Live
+from flue.server.page.app import page as page_of
 
 
 def page(live: Live) -> ASGIApp:
     """Return what answers below `/_flue/`."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        lines = []
-        if live.trouble is not None:
-            lines.append(f"error: {live.trouble.message} {live.trouble.hint} [{live.trouble.code}]")
-        if live.site.version is not None:
-            project = live.site.version.project
-            lines += [f"agent {name}" for name in project.agents] + [f"workflow {name}" for name in project.workflows]
-        await PlainTextResponse("\n".join(lines) + "\n")(scope, receive, send)
+        version = live.site.version
+        answer = page_of(None if version is None else version.application, lambda: _problem(live))
+        await answer(scope, receive, send)
 
     return app
+
+
+def _problem(live: Live) -> str | None:
+    trouble = live.trouble
+    if trouble is None:
+        return None
+    return " ".join(filter(None, (trouble.message, trouble.hint, f"[{trouble.code}]")))

@@ -81,7 +81,7 @@ class Chat {
       this.toBottom();
     };
     this.form = h("form", { class: "composer", noValidate: true, onsubmit: guarded(this.problems, send, () => [this.submit]) },
-      field("Message", this.input), this.problems, h("p", { class: "actions" }, this.submit, this.aborter));
+      this.problems, h("div", { class: "row" }, field("Message", this.input), h("p", { class: "actions" }, this.submit, this.aborter)));
     return this.form;
   }
 
@@ -221,8 +221,10 @@ class Chat {
     if (this.submit) fill(this.submit, running ? "Queue" : "Send");
     const asks = running?.waitingFor?.reason === "budget" ? running.submissionId : "";
     if (asks !== (this.asked ?? "")) {
+      const atBottom = this.atBottom();
       this.asked = asks;
       fill(this.waiting, asks && this.budgetForm());
+      if (atBottom) this.toBottom();
     }
     fill(this.queue, queued.map((item) => h("li", {}, badge("queued"), h("span", { class: "gist" }, String(item.input ?? "")),
       button("Abort", guarded(this.problems, () => this.abort(item.submissionId)), { class: "small" }))));
@@ -231,7 +233,7 @@ class Chat {
   budgetForm() {
     say("The budget is used up.");
     const limits = ["usd", "tokens", "turns", "seconds"];
-    const controls = limits.map((name) => h("input", { inputMode: "decimal", size: 8, placeholder: String(this.agent.budget?.[name] ?? ""), autocomplete: "off" }));
+    const controls = limits.map((name) => h("input", { inputMode: "decimal", placeholder: String(this.agent.budget?.[name] ?? ""), autocomplete: "off" }));
     const problems = h("div", {});
     const submit = h("button", { class: "main" }, "Go on");
     const raise = async () => {

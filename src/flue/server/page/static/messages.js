@@ -120,10 +120,14 @@ export function entryElement(entry, calls, actions) {
     toolResult(message, calls, lost);
     return lost.childElementCount ? lost : null;
   }
-  const element = message.role === "user" ? userElement(message, entry.source) : new Answer(calls).complete(message).element;
-  const offered = actions(entry);
-  if (offered.length) element.append(h("p", { class: "actions" }, offered));
-  return element;
+  if (message.role === "user") {
+    const element = userElement(message, entry.source);
+    element.append(h("p", { class: "foot" }, actions(entry)));
+    return element;
+  }
+  const answer = new Answer(calls).complete(message);
+  answer.foot.append(...actions(entry));
+  return answer.element;
 }
 
 export function userElement(message, source) {
@@ -143,7 +147,7 @@ export class Answer {
     this.calls = calls;
     this.body = h("div", {});
     this.toolCalls = h("div", {});
-    this.foot = h("p", { class: "hint foot" });
+    this.foot = h("p", { class: "foot" });
     this.element = h("article", { class: "assistant" }, h("h3", {}, "Agent"), this.body, this.toolCalls, this.foot);
     this.part = null;
   }
@@ -173,7 +177,7 @@ export class Answer {
     } else if (message.stopReason === "aborted" || message.stopReason === "length") {
       this.body.append(h("p", { class: "hint" }, message.stopReason === "aborted" ? "(aborted)" : "(cut off: the answer was too long)"));
     }
-    fill(this.foot, [message.model, usageText(message.usage)].filter(Boolean).join(" · "));
+    fill(this.foot, h("span", {}, [message.model, usageText(message.usage)].filter(Boolean).join(" · ")));
     return this;
   }
 }
