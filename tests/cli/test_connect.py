@@ -96,6 +96,7 @@ def test_a_failed_prompt_is_one_line_and_the_next_one_is_answered(
     assert "Traceback" not in done.err
 
 
+@pytest.mark.e2e
 def test_two_conversations_in_one_session_are_one_and_go_on_from_each_other(
     spawn: Spawn, project: Write, provider: Any
 ) -> None:

@@ -337,6 +337,7 @@ def test_text_of_a_server_does_not_reach_the_terminal_as_commands(
     assert json.loads(flue("logs", "r", "--server", url, "--json").out)["message"] == evil["message"]
 
 
+@pytest.mark.e2e
 def test_a_run_of_another_process_is_followed_while_it_goes_on_and_ctrl_c_ends_the_following(
     write: Write, spawn: Callable[..., Any]
 ) -> None:
