@@ -23,6 +23,7 @@ JSON = {"content-type": "application/json"}
 SSE = {"accept": "text/event-stream"}
 BEARER = {"authorization": f"Bearer {TOKEN}"}
 GONE = (httpx2.TransportError, WebSocketException, OSError, EOFError, TimeoutError)
+Event = tuple[str, str, str]
 # Longer than a server is away; only a request that hangs for ever is given up, and noticed.
 WAIT = 60.0
 PAUSE = 0.02
@@ -321,26 +322,16 @@ class Client:
                     return answer
             await asyncio.sleep(PAUSE)
 
-    async def events(
+    def events(
         self,
         method: str,
         path: str,
         headers: dict[str, str],
         body: Any = None,
         told: Callable[[httpx2.Response], None] | None = None,
-    ) -> AsyncIterator[tuple[str, str, str]]:
-        """Yield id, type and text of server-sent events until the stream ends. Raises one of `GONE` when it breaks."""
-        content = None if body is None else json.dumps(body).encode()
-        parser = EventParser()
-        async with self._http.stream(method, path, content=content, headers={**SSE, **headers}) as response:
-            if response.status_code == 503:
-                raise ConnectionResetError
-            assert response.status_code == 200, (path, response.status_code, await response.aread())
-            if told is not None:
-                told(response)
-            async for chunk in response.aiter_raw():
-                for name, data, id in parser.feed(chunk):
-                    yield id.decode(), name.decode(), data.decode()
+    ) -> AsyncIterator[Event]:
+        """Yield server-sent events, see `events_of`."""
+        return events_of(self._http, method, path, headers, body, told)
 
     def _message(self, ask: Ask) -> dict[str, str]:
         return {"message": self._orders[ask.token], "session": ask.session}
@@ -355,3 +346,25 @@ class Client:
     def _id(self, ask: Ask) -> str:
         (id,) = ask.ids
         return id
+
+
+async def events_of(  # noqa: PLR0917 - as a request has them
+    http: httpx2.AsyncClient,
+    method: str,
+    path: str,
+    headers: dict[str, str],
+    body: Any = None,
+    told: Callable[[httpx2.Response], None] | None = None,
+) -> AsyncIterator[Event]:
+    """Yield id, type and text of server-sent events until the stream ends. Raises one of `GONE` when it breaks."""
+    content = None if body is None else json.dumps(body).encode()
+    parser = EventParser()
+    async with http.stream(method, path, content=content, headers={**SSE, **JSON, **headers}) as response:
+        if response.status_code == 503:
+            raise ConnectionResetError
+        assert response.status_code == 200, (path, response.status_code, await response.aread())
+        if told is not None:
+            told(response)
+        async for chunk in response.aiter_raw():
+            for name, data, id in parser.feed(chunk):
+                yield id.decode(), name.decode(), data.decode()

@@ -65,6 +65,14 @@ async def refund(token: str) -> str:
 
 
 @flue.tool
+async def stall(token: str) -> str:
+    """Do something, and never come back."""
+    await _happen("tool", token)
+    await asyncio.Event().wait()
+    return "never"
+
+
+@flue.tool
 async def pass_on(token: str, to: str) -> str:
     """Give a colleague something to do."""
     await _happen("tool", token)
@@ -83,7 +91,7 @@ class Office:
     def _agent(self, **durability: Any) -> Agent:
         return flue.create_agent(
             model=MODEL,
-            tools=[work, refund, pass_on],
+            tools=[work, refund, pass_on, stall],
             sandbox=virtual(isolated=False),
             durability=durability or ENDLESS,
         )
@@ -115,7 +123,10 @@ class Office:
     async def once(self, ctx: flue.FlueContext) -> Any:
         """Take two steps, and ask for no second attempt."""
         token = ctx.payload["token"]
-        return {"token": token, "done": [await ctx.step(f"s{number}", self._step, token, number) for number in (0, 1)]}
+        done = [await ctx.step("first", self._step, token, 0)]
+        if ctx.payload.get("stall"):
+            await asyncio.Event().wait()
+        return {"token": token, "done": [*done, await ctx.step("second", self._step, token, 1)]}
 
     async def report(self, ctx: flue.FlueContext) -> Any:
         """Write a report."""

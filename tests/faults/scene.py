@@ -56,7 +56,8 @@ class Scene:
         print(  # noqa: T201 - the figures of the long run
             f"\nFLUE_SEED={self.seed}: {story} in {took:.1f} s, at rest {rested:.1f} s later."
             f" {accepted} accepted, {done} answered meanwhile, {len(office.submissions)} submissions"
-            f" ({interrupted} interrupted), {len(office.outside)} effects, {ledger.lost} connections broken, {resumed} streams resumed:"
+            f" ({interrupted} interrupted), {len(office.outside)} effects, {ledger.lost} connections broken,"
+            f" {resumed} streams resumed:"
             f" {len(faults)} faults"
         )
         assert not faults, f"FLUE_SEED={self.seed}, see {self.folder}:\n" + "\n".join(faults[:40])
