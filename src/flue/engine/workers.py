@@ -205,5 +205,9 @@ async def quietly(transition: Awaitable[object], what: str) -> None:
 async def _logged(work: Awaitable[None]) -> None:
     try:
         await work
+    except DurabilityError as error:
+        # Whoever holds the work now finds the message, too.
+        if error.code != "attempt_lost":
+            logger.warning("A message could not be taken in: %s", error)
     except Exception:
         logger.exception("A message could not be taken in.")
