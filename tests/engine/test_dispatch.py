@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import itertools
 import json
 
@@ -57,8 +56,8 @@ async def test_a_tool_dispatches_to_an_agent_of_its_project() -> None:
         await arrived.wait()
 
 
-async def test_without_a_service_there_is_nobody_to_dispatch_to() -> None:
-    gc.collect()  # applications of other tests
+async def test_without_a_service_there_is_nobody_to_dispatch_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flue.engine.dispatching._sources", [])  # applications of other tests' modules
     with pytest.raises(flue.UsageError) as refused:
         await dispatch("mail", id="ann", input=None)
     assert refused.value.code == "needs_server"

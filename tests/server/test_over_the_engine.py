@@ -108,8 +108,8 @@ async def test_a_run_is_the_same_in_all_its_views(shop: Shop) -> None:
     assert answer.status == 202
     run_id = answer.json["runId"]
     streamed = await shop.streamed("GET", f"/runs/{run_id}/stream")
-    assert types(streamed) == ["run_start", "log", "run_end"]
-    assert [event["id"] for event in streamed] == ["0", "1", "2"]
+    assert types(streamed) == ["run_start", "log", "idle", "run_end"]
+    assert [event["id"] for event in streamed] == ["0", "1", "2", "3"]
     paged = (await shop.client.get(f"/runs/{run_id}/events")).json["events"]
     assert paged == [event["data"] for event in streamed]
     assert {"runId", "owner", "instanceId", "workflowName", "startedAt", "payload"} <= set(paged[0])
@@ -117,7 +117,7 @@ async def test_a_run_is_the_same_in_all_its_views(shop: Shop) -> None:
     assert (record["status"], record["payload"], record["result"]) == ("completed", {"a": 1}, {"a": 1})
     listed = (await shop.admin.get("/runs")).json["items"]
     assert [item["runId"] for item in listed] == [run_id]
-    for place in range(3):
+    for place in range(4):
         rest = await shop.streamed("GET", f"/runs/{run_id}/stream", last_event_id=str(place))
         assert rest == streamed[place + 1 :]
 

@@ -93,7 +93,7 @@ class Shop:
 
     async def events(self, id: str, query: str = "", **headers: str) -> list[dict[str, Any]]:
         async with self.client.stream(
-            "GET", f"/_flue/api/work/{id}/stream{query}", headers={**HERE, **headers}
+            "GET", f"/_flue/api/submissions/{id}/stream{query}", headers={**HERE, **headers}
         ) as stream:
             return frames(await stream.end())
 
@@ -219,12 +219,12 @@ async def test_a_prompt_that_used_up_its_budget_goes_on_with_another(shop: Shop)
 async def test_a_prompt_is_aborted_and_the_next_in_line_comes(shop: Shop) -> None:
     shop.model.add(["Thinking about it", hang()], "Yes.")
     first = await shop.say("Hm?")
-    async with shop.client.stream("GET", f"/_flue/api/work/{first}/stream") as stream:
+    async with shop.client.stream("GET", f"/_flue/api/submissions/{first}/stream") as stream:
         await stream.until("Thinking abo")
     second = await shop.say("And this?")
     work = (await shop.get(f"{ANN}/work")).json["work"]
     assert [(item["submissionId"], item["input"]) for item in work] == [(first, "Hm?"), (second, "And this?")]
-    assert (await shop.post(f"/_flue/api/work/{first}/abort")).status == 202
+    assert (await shop.post(f"/_flue/api/submissions/{first}/abort")).status == 202
     assert (await shop.events(first))[-1]["data"]["status"] == "aborted"
     assert (await shop.events(second))[-1]["data"]["result"]["text"] == "Yes."
 
@@ -366,7 +366,7 @@ async def test_the_files_of_a_sandbox_are_seen_while_a_prompt_runs(shop: Shop) -
     shop.model.add(["I begin", hang()])
     id = await shop.say("Go.")
     await shop.until(f"{ANN}/files", lambda found: found["alive"])
-    await shop.post(f"/_flue/api/work/{id}/abort")
+    await shop.post(f"/_flue/api/submissions/{id}/abort")
     await shop.events(id)
     assert (await shop.get(f"{ANN}/files")).json == {"alive": False}
 
@@ -416,7 +416,7 @@ async def test_what_is_not_there_is_a_404(shop: Shop, path: str) -> None:
 
 
 async def test_what_is_not_there_cannot_be_aborted(shop: Shop) -> None:
-    assert (await shop.post("/_flue/api/work/x/abort")).status == 404
+    assert (await shop.post("/_flue/api/submissions/x/abort")).status == 404
 
 
 # ------------------------------------------------------------------------------------------------------- safety

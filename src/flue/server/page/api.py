@@ -241,7 +241,7 @@ ROUTES: Routes[Handler] = Routes(
         ("/api/runs", {"GET": admin.runs}),
         ("/api/runs/{runId}", {"GET": run}),
         ("/api/runs/{runId}/events/{name}", {"POST": send_event}),
-        ("/api/work/{id}/stream", {"GET": stream}),
-        ("/api/work/{id}/abort", {"POST": abort}),
+        ("/api/submissions/{id}/stream", {"GET": stream}),
+        ("/api/submissions/{id}/abort", {"POST": abort}),
     ]
 )

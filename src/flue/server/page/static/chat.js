@@ -237,6 +237,9 @@ class Chat {
     const problems = h("div", {});
     const submit = h("button", { class: "main" }, "Go on");
     const raise = async () => {
+      const wrong = controls.filter((control) => control.value.trim() && !(Number(control.value) > 0));
+      for (const control of controls) complain(control, wrong.includes(control) ? "A positive number, please." : "");
+      if (wrong.length) return;
       const given = limits.map((name, index) => [name, controls[index].value.trim()]).filter(([, value]) => value !== "");
       await post(this.address("budget"), Object.fromEntries(given.map(([name, value]) => [name, Number(value)])));
       fill(this.waiting, h("p", { class: "hint" }, "Going on…"));
