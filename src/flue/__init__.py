@@ -16,6 +16,7 @@ Rooms, innermost first; a room imports only rooms above it:
     serve                                             a project as a server process: versions, admission, its end
     dev, build                                        the development server; what `flue build` writes
     testing, cli
+    __main__
 
 Names are loaded when first used (PEP 562), so that `import flue` stays cheap.
 """

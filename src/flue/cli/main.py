@@ -14,6 +14,7 @@ from difflib import get_close_matches
 COMMANDS = {
     "init": "write a configuration and a first workflow and agent",
     "dev": "serve the project and reload it when a file changes",
+    "build": "make of the project what a server or a container starts",
     "start": "serve the project, or what `flue build` made of it",
     "run": "run a workflow or a function agent once and print its result",
     "connect": "talk to an agent, one prompt a line",

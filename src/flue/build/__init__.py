@@ -1,0 +1,1 @@
+"""What `flue build` writes: a folder for each target, replaced as a whole."""
