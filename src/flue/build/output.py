@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flue.errors import ConfigError
 from flue.project.config import Config
-from flue.project.data import DATA_FOLDER
+from flue.project.data import DATA_FILE
 from flue.project.layout import shown
 
 MARK = ".flue-build"
@@ -26,7 +26,7 @@ def check_output(config: Config) -> None:
         raise _not_ours(config, "is a file")
     if output.is_dir() and any(output.iterdir()) and not (output / MARK).is_file():
         raise _not_ours(config, "holds files that flue build did not write")
-    data = next(output.rglob(DATA_FOLDER), None)
+    data = next(output.rglob(DATA_FILE.parent.name), None)
     if data is not None:  # of a server that was started in the build
         raise _not_ours(config, f"holds conversations in {shown(data, config.root)}")
 
