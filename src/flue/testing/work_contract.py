@@ -445,7 +445,9 @@ class WorkContract(Opening):
             for n, lane in enumerate(("l1", "l2", "l3", "l2")):
                 await store.admit(admission(f"s{n}", lane), now=0)
             assert await store.claim([claimant("a1")], now=1, lanes=()) == []
-            claims = await store.claim([claimant("a2"), claimant("a3"), claimant("a4")], now=1, lanes={"l3", "l2", "no"})
+            claims = await store.claim(
+                [claimant("a2"), claimant("a3"), claimant("a4")], now=1, lanes={"l3", "l2", "no"}
+            )
             assert [claim.id for claim in claims] == ["s1", "s2"]
             assert await store.claim([claimant("a5")], now=2, lanes=["l2"]) == [], "the lane is not free"
             assert [claim.id for claim in await store.claim([claimant("a6")], now=2)] == ["s0"]
