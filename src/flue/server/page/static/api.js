@@ -50,7 +50,7 @@ export function post(address, body = {}) {
  */
 export function follow(id, { types, onevent, onend, onfail }) {
   const query = types ? `?types=${types.join(",")}` : "";
-  const source = new EventSource(`${path("work", id, "stream")}${query}`);
+  const source = new EventSource(`${path("submissions", id, "stream")}${query}`);
   source.onmessage = (message) => onevent(JSON.parse(message.data));
   source.addEventListener("end", (message) => {
     source.close();

@@ -86,7 +86,7 @@ class Chat {
   }
 
   async abort(id) {
-    if (id) await post(path("work", id, "abort"), { reason: "Aborted on the dev page." });
+    if (id) await post(path("submissions", id, "abort"), { reason: "Aborted on the dev page." });
     await this.look();
   }
 

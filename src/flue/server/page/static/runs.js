@@ -134,7 +134,7 @@ class RunView {
   }
 
   async abort() {
-    await post(path("work", this.id, "abort"), { reason: "Aborted on the dev page." });
+    await post(path("submissions", this.id, "abort"), { reason: "Aborted on the dev page." });
     await this.load();
   }
 
