@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flue.cli.arguments import add_project_options
 from flue.cli.serving import check_port, source_of
-from flue.project.layout import shown
+from flue.project.layout import find_layout, shown
 from flue.serve.listening import listen, url_of
 
 DEFAULT_PORT = 3583  # FLUE on a telephone's keypad
@@ -28,6 +28,7 @@ def execute(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM."""
     source = source_of(args)
     config = source.read_config()
+    find_layout(config.root)  # modules with mistakes are waited for; a folder without a project is the wrong one
     listening = listen(args.host, check_port(args.port))
     from flue.dev.server import develop
     from flue.serve.logs import logging_to_stderr, say

@@ -118,4 +118,4 @@ class Live:
 def _trouble(error: Exception) -> Trouble:
     if isinstance(error, FlueError):
         return Trouble(error.message, error.hint, error.code)
-    return Trouble(f"{type(error).__name__}: {error}", "", "load_failed")
+    return Trouble(f"{type(error).__name__}: {error}", "", code="load_failed")
