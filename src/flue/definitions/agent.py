@@ -127,7 +127,7 @@ def create_agent(
     The function takes one `AgentContext`, may be async, returns a mapping of the same fields (or an `AgentConfig`, or
     an `AgentProfile`) and runs every time a harness is initialised. A model is needed in the fields or in `profile`;
     `model=False` leaves it to each call. `tools`, `skills` and `subagents` are added to those of `profile`; every other
-    field replaces the profile's. `durability` bounds accepted work in a server: `{"max_attempts": 10, "timeout": "1h"}`.
+    field replaces the profile's. `durability` bounds accepted work: `{"max_attempts": 10, "timeout": "1h"}`.
 
     Raises `DefinitionError` with the field's name; a computed agent's configuration is checked when it is computed.
     """

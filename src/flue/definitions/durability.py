@@ -13,7 +13,7 @@ from flue.errors import DefinitionError
 
 @dataclass(frozen=True, slots=True)
 class Durability:
-    """`max_attempts` is how often work may be begun after interruptions; `timeout` in seconds how long it may run in all.
+    """`max_attempts` is how often work may be begun after interruptions; `timeout` how many seconds it may run in all.
 
     Time in the queue, and time that work waits for an approval, an event or a wake-up, does not count. None is no
     limit. Raises `DefinitionError` for values that are not positive.
