@@ -25,6 +25,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks import server
 from benchmarks.cases import HEADINGS, Case, Row, cases, row
 from benchmarks.scenarios import Samples, Task
 
@@ -139,6 +140,8 @@ def run_case(task: Task, url: str, folder: Path) -> Any:
         _output([str(Path(sys.executable).with_name(name)), *arguments])
         return {"wall_ms": [(time.perf_counter() - began) * 1000]}
     with tempfile.TemporaryDirectory(dir=folder) as own:
+        if task.scenario == "serve":
+            return server.measure(task.variant, Path(own))
         given = replace(task, url=url, folder=own)
         return json.loads(_output([sys.executable, "-m", "benchmarks.worker", json.dumps(asdict(given))]) or "")
 

@@ -12,15 +12,18 @@ APIS = ("anthropic-messages", "openai-completions", "openai-responses")
 NAMES = {"raw": "raw httpx2 + json", "flue": "flue", "pydantic_ai": "pydantic-ai", "openai_agents": "openai-agents"}
 VARIANTS = {"": "", "listener": ", on_event", "observe": ", observe", "sqlite": ", SQLite store"}
 SANDBOXES = {"": "in this process", "isolated": "isolated, from the pool", "cold": "isolated, cold start"}
+SERVERS = {"start": "flue start, to its first answer", "dev": "flue dev, from saving a file to its answer"}
 HEADINGS = {
     "stream": "One answer in 2,000 deltas: CPU ms of the client",
     "loop": f"One prompt, {LOOP_TURNS} turns with a tool call each: CPU ms of the client",
     "turns": f"A late turn ({LATE[0]}-{LATE[-1]}) beside an early one ({EARLY[0]}-{EARLY[-1]}): CPU ms",
     "import": "Start: wall ms",
+    "serve": "A server on one workflow: wall ms",
     "sandbox": "Virtual sandbox, create and first command: wall ms",
     "memory": "An agent that has answered its first prompt: resident MB of the process",
 }
 TIMES_RAW_GOAL = 2.0
+ANSWER_GOAL_MS, RELOAD_GOAL_MS, SERVER_GOAL_MB = 600.0, 500.0, 80.0
 DURABLE_TIMES_RAW_GOAL = 3.0
 LATE_TURN_GOAL = 1.5  # times an early turn
 IMPORT_GOAL_MS, IMPORT_GOAL_MODULES = 150.0, 350
@@ -66,6 +69,8 @@ def cases(*, quick: bool, samples: int) -> Iterator[Case]:
     for statement in ("import flue", "from flue import create_agent, tool", *others):
         yield Case("import", statement, Task("import", "", "", variant=statement))
     yield Case("import", "flue --help", Task("command", "", "", variant="flue --help"))
+    for variant, label in SERVERS.items():
+        yield Case("serve", label, Task("serve", "flue", "", variant=variant))
     for variant, label in SANDBOXES.items():
         yield Case("sandbox", label, Task("sandbox", "flue", APIS[0], variant=variant, samples=samples))
     for contender, name in NAMES.items():
@@ -98,6 +103,8 @@ def row(case: Case, samples: Samples, raw: Samples | None) -> Row:
             return _row(case, samples, "late_ms", (ratio, "times early"), LATE_TURN_GOAL if ours else None)
         case "import":
             return _start_row(case, samples)
+        case "serve":
+            return _server_row(case, samples)
         case "sandbox":
             values = samples["wall_ms"]
             goal_ms = SANDBOX_GOALS_MS[case.task.variant]
@@ -120,6 +127,17 @@ def _row(case: Case, samples: Samples, metric: str, compared: tuple[float | None
     if ratio is None or goal is None:
         return Row(case.section, case.label, samples[metric], note, samples=samples)
     return Row(case.section, case.label, samples[metric], note, f"<= {goal:g} {unit}", ratio <= goal, samples=samples)
+
+
+def _server_row(case: Case, samples: Samples) -> Row:
+    if case.task.variant == "dev":
+        values, met = samples["reload_ms"], median(samples["reload_ms"]) < RELOAD_GOAL_MS
+        return Row(case.section, case.label, values, "", f"< {RELOAD_GOAL_MS:g} ms", met, samples=samples)
+    values, memory = samples["answers_ms"], median(samples["rss_mb"])
+    met = median(values) < ANSWER_GOAL_MS and memory < SERVER_GOAL_MB
+    goal = f"< {ANSWER_GOAL_MS:g} ms, {SERVER_GOAL_MB:g} MB"
+    note = f"{median(samples['cpu_s']):.2f} s CPU, {memory:.0f} MB"
+    return Row(case.section, case.label, values, note, goal, met, samples=samples)
 
 
 def _start_row(case: Case, samples: Samples) -> Row:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import scenarios
+from benchmarks import scenarios, server
 from benchmarks.__main__ import main
 from benchmarks.cases import Case, cases, row
 from benchmarks.scenarios import SCENARIOS, Samples, Task
@@ -56,6 +56,16 @@ async def test_flue_is_measured_with_what_a_user_may_add(variant: str, tmp_path:
 
 def test_a_contender_that_is_not_installed_is_reported_as_missing() -> None:
     assert "no_such_thing" in str(measure(Task("stream", "no_such_thing", "anthropic-messages"))["missing"])
+
+
+@pytest.mark.parametrize("command", ["start", "dev"])
+def test_servers_are_measured(command: str, tmp_path: Path) -> None:
+    samples = server.measure(command, tmp_path)
+    assert samples["answers_ms"][0] > 0
+    assert samples["rss_mb"][0] > 10
+    assert len(samples.get("reload_ms", ())) == (5 if command == "dev" else 0)
+    line = row(Case("serve", command, Task("serve", "flue", "", variant=command)), samples, None)
+    assert line.goal
 
 
 @pytest.mark.parametrize(("ours", "met"), [(199.0, True), (201.0, False)])
