@@ -40,7 +40,9 @@ def execute(args: argparse.Namespace) -> int:
     with listening, logging_to_stderr():
         url = url_of(args.host, listening)
         code = Stop().run(
-            lambda stop: develop(source, config, listening, stop, url=url, allowed=[args.host, *args.allow_host])
+            lambda stop: develop(
+                source, config, listening, stop, url=url, allowed=[args.host, *args.allow_host], debug=args.debug
+            )
         )
     say("Stopped.")
     return code

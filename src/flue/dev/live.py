@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,11 +36,14 @@ class Live:
     either changed, and `changed` waits for it.
     """
 
-    def __init__(self, site: Site, source: Source, environment: Environment, config: Config) -> None:
+    def __init__(
+        self, site: Site, source: Source, environment: Environment, config: Config, *, debug: bool = False
+    ) -> None:
         self.site = site
         self.config = config
         self.trouble: Trouble | None = None
         self.changes = 0
+        self._debug = debug
         self._source = source
         self._environment = environment
         self._env_file = EnvFile(None, {})
@@ -59,6 +63,8 @@ class Live:
         try:
             await self._load()
         except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the version before goes on
+            if self._debug:
+                traceback.print_exception(error)
             self._note(_trouble(error))
             return False
         milliseconds = round((time.perf_counter() - began) * 1000)

@@ -22,16 +22,24 @@ _HELLO = '{"message": "Hello"}'
 
 
 async def develop(
-    source: Source, config: Config, listening: socket.socket, stop: Stop, *, url: str, allowed: Collection[str]
+    source: Source,
+    config: Config,
+    listening: socket.socket,
+    stop: Stop,
+    *,
+    url: str,
+    allowed: Collection[str],
+    debug: bool = False,
 ) -> None:
     """Serve the project that `source` names on a listening socket, and load it again whenever it changes.
 
-    A project that cannot be loaded is waited for: its error is shown, and every request answered with it.
+    A project that cannot be loaded is waited for: its error is shown, and every request answered with it. `url` is what
+    to type into a browser, `allowed` are names to answer under; `debug` shows tracebacks of modules.
     """
     environment = Environment(fixed={"FLUE_MODE": "local"})
     try:
         async with Site() as site:
-            live = Live(site, source, environment, config)
+            live = Live(site, source, environment, config, debug=debug)
             say(f"Watching {shown(source_root_of(config.root), source.cwd)}")
             await live.load()
             say(f"Server: {url}")
