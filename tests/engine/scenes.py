@@ -118,7 +118,7 @@ async def crash(
         await asyncio.wait([played, died], return_when=asyncio.FIRST_COMPLETED)
         through = not cut.dead.is_set()
         cut.dead.set()
-        await _kill(before)
+        await kill(before)
     cut.at = None if through else at
     return cut
 
@@ -128,7 +128,7 @@ async def _tolerant(script: Awaitable[object]) -> None:
         await script
 
 
-async def _kill(before: set[asyncio.Task[Any]]) -> None:
+async def kill(before: set[asyncio.Task[Any]]) -> None:
     """End every task that was started since. What they clean up reaches nothing: their store is dead."""
     left = {task for task in asyncio.all_tasks() if task not in before and task is not asyncio.current_task()}
     for task in left:
