@@ -99,8 +99,8 @@ class Scene:
         self.address = ""
         self.problem: str | None = None
         self.complaints: list[str] = []
-        self.streams = 0
-        """How many streams of events the window has opened."""
+        self.streaming = asyncio.Semaphore(0)
+        """Counts the streams of events that the window has opened."""
         self.cut = asyncio.Event()
         """Breaks the connections of the streams that are open."""
         files = {"notes.md": "Remember the milk.", "<img src=x onerror=hacked()>.txt": "<script>hacked()</script>"}
@@ -151,7 +151,9 @@ class Scene:
     async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
         answering = asyncio.ensure_future(page(self.application, lambda: self.problem)(scope, receive, send))
         breaking = asyncio.ensure_future(self.cut.wait())
-        self.streams += (is_stream := scope["path"].endswith("/stream"))
+        is_stream = scope["path"].endswith("/stream")
+        if is_stream:
+            self.streaming.release()
         await asyncio.wait({answering, breaking} if is_stream else {answering}, return_when=asyncio.FIRST_COMPLETED)
         breaking.cancel()
         answering.cancel()

@@ -410,7 +410,9 @@ async def test_a_run_that_waits_says_for_what_and_is_sent_it(shop: Shop) -> None
     assert (await shop.get(f"/_flue/api/runs/{id}")).json["result"] == {"euros": 3}
 
 
-@pytest.mark.parametrize("path", ["runs/x", "submissions/x/stream", "agents/nothing/sessions", "agents/chat", "nothing"])
+@pytest.mark.parametrize(
+    "path", ["runs/x", "submissions/x/stream", "agents/nothing/sessions", "agents/chat", "nothing"]
+)
 async def test_what_is_not_there_is_a_404(shop: Shop, path: str) -> None:
     assert (await shop.get(f"/_flue/api/{path}")).status == 404
 

@@ -20,6 +20,7 @@ from flue.server.event_stream import frame
 from flue.server.json_text import decode, text_of
 from flue.server.page import overview, sandboxes
 from flue.server.page.conversations import Conversation, listed
+from flue.server.page.tail import tail
 from flue.server.problems import invalid_request, problem_of, run_not_found, submission_not_found
 from flue.server.queries import event_types, last_event_id, types_of
 from flue.server.routing import Routes
@@ -198,10 +199,9 @@ async def abort(call: Call, id: str) -> Response:
 
 async def _frames(call: Call, id: str, types: frozenset[str], after: int) -> AsyncGenerator[bytes, None]:
     service = await call.service()
-    async with aclosing(service.log.follow(id, after=after)) as events:
+    async with aclosing(tail(service, id, types, after=after)) as events:
         async for event in events:
-            if event.type in types:
-                yield frame("message", event.data, event.index)
+            yield frame("message", event.data, event.index)
     yield frame("end", text_of(submission_record(await _submission_of(call, id))))
 
 

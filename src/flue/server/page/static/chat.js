@@ -7,6 +7,7 @@ import { FilesPanel } from "./files.js";
 import { badge, button, complain, errorText, field, fill, guarded, h, say, usageText } from "./dom.js";
 
 const LOOK_MS = 1500;
+const FRAME_MS = 30;
 // Pieces of messages come as deltas; whole requests are for the list of events.
 const TYPES = [
   "message_start", "message_end", "text_delta", "thinking_delta", "tool_start", "tool_call", "approval_request", "approval",
@@ -186,13 +187,11 @@ class Chat {
     this.unfollow = follow(running.submissionId, {
       types: TYPES,
       onevent: (event) => {
-        const atBottom = this.atBottom();
-        this.live.take(event);
-        if (event.type === "approval_request") say(`Approval needed: ${event.toolName}`);
-        if (event.type === "tool_call") this.files.changed();
-        if (atBottom) this.toBottom();
+        // Many come in one moment; the page is laid out once for all of them.
+        if (this.live.waiting.push(event) === 1) setTimeout(() => this.take(), FRAME_MS);
       },
       onend: (record) => {
+        this.take();
         this.leaf = null;
         say(record.status === "completed" ? "The answer is complete." : `The prompt has ${record.status}.`);
         if (record.error) fill(this.problems, errorText({ message: `${record.error.name}: ${record.error.message}` }));
@@ -201,6 +200,17 @@ class Chat {
       },
       onfail: (error) => fill(this.problems, errorText(error)),
     });
+  }
+
+  take() {
+    const events = this.live.waiting.splice(0);
+    if (!events.length || this.closed) return;
+    const atBottom = this.atBottom();
+    for (const event of events) this.live.take(event);
+    if (atBottom) this.toBottom();
+    const asked = events.findLast((event) => event.type === "approval_request");
+    if (asked) say(`Approval needed: ${asked.toolName}`);
+    if (events.some((event) => event.type === "tool_call")) this.files.changed();
   }
 
   async look() {

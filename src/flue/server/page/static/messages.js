@@ -3,7 +3,7 @@
 import { badge, button, count, details, duration, fill, guarded, h, json, longText, usageText, visible } from "./dom.js";
 
 const SHOWN_IMAGES = new Set(["image/png", "image/jpeg", "image/gif", "image/webp"]);
-const LIVE_CAP = 200_000;
+const LIVE_CAP = 50_000;
 
 /** Content blocks of a message, without its tool calls. */
 function blocks(content) {
@@ -190,6 +190,7 @@ export class Live {
     this.element = h("div", {});
     this.answer = null;
     this.tasks = new Map();
+    this.waiting = [];
   }
 
   take(event) {
@@ -246,7 +247,10 @@ export class Live {
   }
 
   message(message) {
-    if (message.role === "assistant") {
+    if (message.truncated) {
+      this.note("(a message too long for the log; it is shown when the prompt has ended)");
+      this.answer = null;
+    } else if (message.role === "assistant") {
       (this.answer ?? this.begin()).complete(message);
       this.answer = null;
     } else if (message.role === "user") {
