@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -194,3 +196,18 @@ async def test_code_of_an_older_version_can_still_give_its_agents_work(write: Wr
         await site.deploy(loaded(write(files)), {})
         module(first).gate.set()
         assert result(await running)
+
+
+async def test_versions_that_are_gone_leave_nothing_in_memory(write: Write) -> None:
+    modules = []
+    async with Site() as site:
+        for number in range(6):
+            project = loaded(write(version(f"v{number}")))
+            modules.append(weakref.ref(module(project)))
+            await site.deploy(project, {})
+            await run(site)
+            del project
+        await until(lambda: not site._retiring)
+        gc.collect()
+        # The engine keeps what it was opened with, and the newest answers.
+        assert [each() is None for each in modules] == [False, True, True, True, True, False]

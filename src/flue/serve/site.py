@@ -21,7 +21,7 @@ from flue.harness.observe import settle_subscribers
 from flue.project.loader import Project
 from flue.serve.lifespan import Lifespan
 from flue.server.app import default_app
-from flue.server.application import Application, application_of, open_engine
+from flue.server.application import Application, application_of, forget_application, open_engine
 
 
 class Version:
@@ -80,7 +80,7 @@ class Site:
             await version.lifespan.end()
         await self._end_engine()
         for version in versions:
-            version.project.unload()
+            _unload(version.project)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer an ASGI connection."""
@@ -107,7 +107,7 @@ class Site:
             await version.lifespan.end()
             if first:
                 await self._end_engine()
-            project.unload()
+            _unload(project)
             raise
         await self._swap(version, self.service, env)
         return version
@@ -133,9 +133,14 @@ class Site:
         await version.idle()
         await version.lifespan.end()
         await settle_subscribers(version.project.registrations)
-        version.project.unload()
+        _unload(version.project)
         del self._retiring[version]
 
     async def _end_engine(self) -> None:
         self.service = None
         await self._stack.aclose()
+
+
+def _unload(project: Project) -> None:
+    project.unload()
+    forget_application(project)

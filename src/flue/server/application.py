@@ -228,6 +228,12 @@ def application_of(
     return application
 
 
+def forget_application(project: Project) -> None:
+    """Let go of a project's application, which would live as long as its registrations: for one that is unloaded."""
+    with _registry_lock:
+        _of_projects.pop(project.registrations, None)
+
+
 class Reference:
     """Names an application before it exists: a project's app.py is imported while the project is being loaded."""
 
