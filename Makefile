@@ -62,7 +62,7 @@ faults: $(VENV)/installed-dev ## Run the tests that kill processes, break disks 
 e2e: $(VENV)/installed-dev e2e-setup ## Run the tests of whole processes, and of the core under Pyodide (Node)
 	@$(PYTEST) -m e2e
 
-e2e-setup: build/pyodide/installed ## Install what `make e2e` needs: Node 18 or newer must be there
+e2e-setup: build/pyodide/installed build/wrangler/installed ## Install what `make e2e` needs: Node 18 or newer must be there
 
 lock: $(VENV)/installed-dev ## Write requirements/*.txt anew from pyproject.toml [UPGRADE=1]
 	@$(BIN)/python $(INSTALL) 'uv>=0.13,<0.14'
@@ -101,4 +101,9 @@ $(BENCH)/installed: requirements/bench.txt pyproject.toml
 build/pyodide/installed: requirements/pyodide.txt tests/pyodide/package-lock.json $(VENV)/installed
 	@echo "Installing Pyodide and its wheels into build/pyodide …" >&2
 	@PYTHON=$(BIN)/python scripts/install-pyodide build/pyodide
+	@touch $@
+
+build/wrangler/installed: tests/build/cloudflare/package.json tests/build/cloudflare/package-lock.json
+	@echo "Installing Wrangler into build/wrangler …" >&2
+	@scripts/install-wrangler build/wrangler
 	@touch $@

@@ -8,6 +8,7 @@ from flue.build.cloudflare.additions import Additions
 from flue.build.cloudflare.jsonc import read_jsonc
 from flue.build.cloudflare.own_exports import OwnExports, javascript_names
 from flue.build.cloudflare.sandbox_worker import SandboxWorker
+from flue.errors import ConfigError
 from tests.build.cloudflare.samples import (
     FLUE_BINDINGS,
     FLUE_MIGRATIONS,
@@ -76,8 +77,8 @@ def test_the_guides_class_with_outbound_rules_is_the_users_own() -> None:
 
 @pytest.mark.parametrize("name", ["Sandboxes", "mysandbox", "SANDBOX", "SandboxBox"])
 def test_only_the_exact_suffix_makes_a_class_a_sandbox(name: str) -> None:
-    merged = merge(bindings(name), additions(own=OwnExports(python=frozenset({name}))))
-    assert merged.sandboxes is None
+    with pytest.raises(ConfigError, match=f"nothing defines {name}"):
+        merge(bindings(name), additions())
 
 
 def test_a_python_class_of_the_users_wins_over_the_suffix() -> None:

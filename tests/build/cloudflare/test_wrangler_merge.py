@@ -7,6 +7,7 @@ import pytest
 
 from flue.build.cloudflare.jsonc import read_jsonc
 from flue.build.cloudflare.own_exports import OwnExports
+from flue.build.cloudflare.wrangler_env import relocate
 from flue.build.cloudflare.wrangler_merge import SCHEMA, worker_name
 from flue.errors import ConfigError
 from tests.build.cloudflare.samples import (
@@ -49,6 +50,14 @@ def test_the_users_data_stays_as_it_is() -> None:
     before = copy.deepcopy(user)
     merge(user, additions()).document["durable_objects"]["bindings"].clear()
     assert user == before
+
+
+def test_environments_made_of_one_object_are_merged_apart() -> None:
+    block: dict[str, Any] = {"containers": [{"image": "./D"}], "durable_objects": {"bindings": []}}
+    merged = merge({"env": {"a": block, "b": block}}, additions()).document
+    moved = relocate(merged, "..")["env"]
+    assert [moved[name]["containers"][0]["image"] for name in "ab"] == ["../D", "../D"]
+    assert [moved[name]["durable_objects"]["bindings"] for name in "ab"] == [FLUE_BINDINGS, FLUE_BINDINGS]
 
 
 @pytest.mark.parametrize(

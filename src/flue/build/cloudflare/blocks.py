@@ -9,6 +9,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 
+def copied(value: Any) -> Any:
+    """Return a copy of JSON data in which no part stands twice, so that each may be changed by itself.
+
+    `copy.deepcopy` would keep two environments made of one object together.
+    """
+    if isinstance(value, Mapping):
+        return {key: copied(item) for key, item in value.items()}
+    return [copied(item) for item in value] if isinstance(value, list) else value
+
+
 def blocks(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield `("", top level)`, then `(name, block)` of each environment."""
     yield "", document

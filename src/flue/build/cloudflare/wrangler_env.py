@@ -6,11 +6,11 @@ chosen one, already applied. What environments inherit is written down here as W
 
 from __future__ import annotations
 
-import copy
 import posixpath
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from flue.build.cloudflare.blocks import copied
 from flue.errors import ConfigError
 
 INHERITED = frozenset(
@@ -79,7 +79,7 @@ def select_environment(document: Mapping[str, Any], environment: str | None) -> 
     top = {key: value for key, value in document.items() if key != "env"}
     origin = {"topLevelName": document["name"], "definedEnvironments": list(environments)} if environments else {}
     if environment is None:
-        return copy.deepcopy({**top, **origin})
+        return {**copied(top), **origin}
     if environment not in environments:
         raise ConfigError(
             f'The Wrangler configuration has no environment "{environment}".',
@@ -94,7 +94,7 @@ def select_environment(document: Mapping[str, Any], environment: str | None) -> 
     if "route" in merged and "routes" in merged:
         # Wrangler deploys to `routes` when an environment ends up with both.
         del merged["route"]
-    return copy.deepcopy({**merged, **origin, "targetEnvironment": environment})
+    return {**copied(merged), **origin, "targetEnvironment": environment}
 
 
 def relocate(document: Mapping[str, Any], prefix: str) -> dict[str, Any]:
@@ -105,10 +105,10 @@ def relocate(document: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """
 
     def moved(path: Any) -> Any:
-        relative = isinstance(path, str) and path and not posixpath.isabs(path)
-        return posixpath.normpath(posixpath.join(prefix, path)) if relative else path
+        # An absolute path stays: `join` begins anew at it.
+        return posixpath.normpath(posixpath.join(prefix, path)) if isinstance(path, str) and path else path
 
-    relocated = copy.deepcopy(dict(document))
+    relocated: dict[str, Any] = copied(document)
     schema = relocated.get("$schema")
     if isinstance(schema, str) and "://" not in schema:
         relocated["$schema"] = moved(schema)

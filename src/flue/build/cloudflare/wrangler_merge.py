@@ -6,14 +6,13 @@ docs/reference/cloudflare-config.md, and nothing else does: every other key pass
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from flue.build.cloudflare.additions import FIRST_DATE, Additions
-from flue.build.cloudflare.blocks import blocks, object_exports, path_in, records, text_list
+from flue.build.cloudflare.blocks import blocks, copied, object_exports, path_in, records, text_list
 from flue.build.cloudflare.lifecycle import created_classes, with_created, with_exported
 from flue.build.cloudflare.sandbox_worker import SandboxWorker, split_sandboxes
 from flue.build.cloudflare.wrangler_check import problems_in
@@ -42,7 +41,7 @@ def merge_wrangler(user: Mapping[str, Any], additions: Additions, *, file: str =
 
     Raises `ConfigError` (`invalid_wrangler`) with everything that is wrong, each with the path of its key.
     """
-    given = copy.deepcopy(dict(user))
+    given = copied(user)
     problems = problems_in(given, additions)
     if problems:
         raise ConfigError(
