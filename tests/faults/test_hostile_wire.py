@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
@@ -40,13 +40,10 @@ ALLOWED = {501, 503}
 
 PROJECT = {
     "agents/chat.py": """
-        import itertools
-
         from flue import create_agent
-        from flue.testing import ScriptedModel
 
         route = websocket = True
-        agent = create_agent(model=ScriptedModel(itertools.repeat("Hello.")))
+        agent = create_agent(model="demo/librarian")
         """,
     "workflows/echo.py": """
         route = websocket = True
@@ -141,7 +138,8 @@ class Attack:
         self.messages = 0
         self.statuses: Counter[int] = Counter()
         self.codes: Counter[int | None] = Counter()
-        self._port = port
+        self.port = port
+        self._instance = 0
 
     async def run(self, work: Iterable[Callable[[Attack], Awaitable[None]]]) -> None:
         """Do so much at once, all in all everything."""
@@ -166,8 +164,8 @@ class Attack:
     async def http(self, case: Case) -> None:
         """Send a case of HTTP."""
         self.messages += case.messages
-        wire = await Wire.open(self._port)
-        for number, piece in enumerate(case.pieces):
+        wire = await Wire.open(self.port)
+        for number, piece in enumerate(self._spread(case.pieces)):
             if number:
                 await asyncio.sleep(0)  # so that the pieces come one by one, mostly
             if not await wire.send(piece):
@@ -188,7 +186,8 @@ class Attack:
     async def socket(self, case: SocketCase) -> None:
         """Open a socket and send what the case says."""
         self.messages += 1 + case.messages
-        wire = await self._opened(case.path)
+        (path,) = self._spread((case.path.encode(),))
+        wire = await self.opened(path.decode())
         for number, piece in enumerate(case.pieces):
             if number:
                 await asyncio.sleep(0)  # so that the pieces come one by one, mostly
@@ -211,7 +210,7 @@ class Attack:
     async def handshake(self, case: Handshake) -> None:
         """Try to open a socket."""
         self.messages += 1
-        wire = await Wire.open(self._port)
+        wire = await Wire.open(self.port)
         await wire.send(case.data)
         await wire.read(lambda: bool(wire.statuses), ANSWER)
         self.judge(case.name, case.data, wire)
@@ -222,20 +221,25 @@ class Attack:
             self.fault(case.name, case.data, "the connection stays open")
         wire.close()
 
-    async def _opened(self, path: str, *, narrow: bool = False) -> Wire:
-        wire = await Wire.open(self._port, narrow=narrow)
+    def _spread(self, pieces: Sequence[bytes]) -> list[bytes]:
+        """Let it be many conversations, so that none grows long."""
+        self._instance += 1
+        return [piece.replace(b"/chat/ann", b"/chat/ann-%d" % (self._instance % 500)) for piece in pieces]
+
+    async def opened(self, path: str, *, narrow: bool = False) -> Wire:
+        wire = await Wire.open(self.port, narrow=narrow)
         await wire.send(handshake(path))
         assert await wire.read(lambda: b"\r\n\r\n" in wire.received, ANSWER), path
         return wire
 
     async def healthy(self) -> None:
         """See that everything works for whoever behaves."""
-        wire = await Wire.open(self._port)
+        wire = await Wire.open(self.port)
         await wire.send(post(b"/workflows/echo?wait=result", b'{"how":"are you"}'))
         assert await wire.read(lambda: b'"_meta"' in wire.received, ANSWER), wire.received
         assert wire.statuses == [200]
         wire.close()
-        wire = await self._opened("/agents/chat/healthy")
+        wire = await self.opened("/agents/chat/healthy")
         await wire.send(
             frame(TEXT, json.dumps({"version": 1, "type": "prompt", "requestId": "h", "message": "hi"}).encode())
         )
@@ -243,16 +247,15 @@ class Attack:
         wire.close()
 
 
-class Held:
-    """Connections that are not let go: of clients that do not read, or send slower than anything alive."""
+class Slow:
+    """Clients that send slower than anything alive."""
 
     def __init__(self, port: int) -> None:
-        self.slow: list[tuple[str, Wire]] = []
-        self.unread: list[Wire] = []
-        self._port = port
+        self._wires: list[tuple[str, Wire]] = []
+        self.port = port
         self._drips: list[asyncio.Task[None]] = []
 
-    async def drip(self) -> None:
+    async def begin(self) -> None:
         """Begin requests, handshakes and bodies that come a byte at a time, or not at all."""
         head, body = b"GET / HTTP/1.1\r\nx: ", b"POST /workflows/echo HTTP/1.1\r\nhost: x\r\n"
         for name, begin in (
@@ -265,46 +268,52 @@ class Held:
             ("chunk extension", chunked(b"/workflows/echo", b"1;")),
         ):
             for pause in (0.5, 1000.0):
-                wire = await Wire.open(self._port)
+                wire = await Wire.open(self.port)
                 await wire.send(begin)
-                self.slow.append((name, wire))
+                self._wires.append((name, wire))
                 self._drips.append(asyncio.create_task(self._send(wire, pause)))
 
     async def _send(self, wire: Wire, pause: float) -> None:
         while await wire.send(b"1"):  # noqa: ASYNC110 - a pace, not a condition
             await asyncio.sleep(pause)
 
-    async def look_away(self, attack: Attack) -> None:
-        """Have much written to clients that do not read it."""
-        stream = post(
-            b"/workflows/chatty", b'{"times":200}', b"content-type: application/json\r\naccept: text/event-stream\r\n"
-        )
-        invoke = json.dumps({"version": 1, "type": "invoke", "requestId": "r", "payload": {"times": 200}}).encode()
-        for _ in range(10):
-            wire = await Wire.open(self._port, narrow=True)
-            await wire.send(stream)
-            self.unread.append(wire)
-            wire = await attack._opened("/workflows/chatty", narrow=True)
-            await wire.send(frame(TEXT, invoke))
-            self.unread.append(wire)
-        for _ in range(4):
-            wire = await attack._opened("/agents/chat/ann", narrow=True)
-            for _ in range(60):  # each is answered by as much, until the server does not take any more
-                if not await wire.send(frame(PING, b"x" * 125) * 500, 1.0):
-                    break
-            self.unread.append(wire)
-        attack.messages += 24
-
     async def ended(self) -> list[str]:
         """Wait for the slow to be given up; return those who were not."""
-        await asyncio.gather(*(wire.read_to_end(STALLED * 2) for _, wire in self.slow))
-        return [f"{name}: still open" for name, wire in self.slow if not wire.ended]
+        await asyncio.gather(*(wire.read_to_end(STALLED * 2) for _, wire in self._wires))
+        return [f"{name}: still open" for name, wire in self._wires if not wire.ended]
 
     def close(self) -> None:
         """Leave without a word."""
         for task in self._drips:
             task.cancel()
-        for wire in (*self.unread, *(wire for _, wire in self.slow)):
+        for _, wire in self._wires:
+            wire.close(reset=True)
+
+
+@contextlib.asynccontextmanager
+async def unread(attack: Attack) -> AsyncIterator[None]:
+    """Have much written to clients that do not read it; they are there for the length of the block."""
+    head = b"content-type: application/json\r\naccept: text/event-stream\r\n"
+    invoke = json.dumps({"version": 1, "type": "invoke", "requestId": "r", "payload": {"times": 100}}).encode()
+    wires = []
+    for _ in range(10):
+        wire = await Wire.open(attack.port, narrow=True)
+        await wire.send(post(b"/workflows/chatty", b'{"times":100}', head))
+        wires.append(wire)
+        wire = await attack.opened("/workflows/chatty", narrow=True)
+        await wire.send(frame(TEXT, invoke))
+        wires.append(wire)
+    for _ in range(4):
+        wire = await attack.opened("/agents/chat/ann", narrow=True)
+        for _ in range(60):  # each is answered by as much, until the server does not take any more
+            if not await wire.send(frame(PING, b"x" * 125) * 500, 1.0):
+                break
+        wires.append(wire)
+    attack.messages += len(wires)
+    try:
+        yield
+    finally:
+        for wire in wires:
             wire.close(reset=True)
 
 
@@ -325,21 +334,21 @@ async def test_a_server_withstands_whatever_comes_over_the_wire(tmp_path: Path) 
     times = int(os.environ.get("FLUE_HOSTILE") or 1)
     began = time.monotonic()
     async with serving(tmp_path) as server:
-        attack, held = Attack(server.port), Held(server.port)
-        await held.drip()
-        await attack.run(pieces(chance, 0.25))
+        attack, slow = Attack(server.port), Slow(server.port)
+        await slow.begin()
+        async with unread(attack):
+            await attack.run(pieces(chance, 0.25))
         await attack.healthy()
         before = server.resident
-        await held.look_away(attack)
         for _ in range(times):
-            await attack.run(pieces(chance, 0.75))
+            async with unread(attack):
+                await attack.run(pieces(chance, 0.75))
+        attack.faults += await slow.ended()
+        slow.close()
         await attack.healthy()
-        attack.faults += await held.ended()
-        drift = server.resident - before
-        await attack.healthy()
-        used = server.used
-        took = await server.stop()
-        held.close()
+        drift, used = server.resident - before, server.used
+        async with unread(attack):
+            took = await server.stop()
     errors = server.errors.read_text()
     print(  # noqa: T201 - the figures
         f"\nFLUE_SEED={seed}: {attack.messages} messages in {time.monotonic() - began:.0f} s ({used:.0f} s of its CPU);"

@@ -78,7 +78,7 @@ class Wire:
 
     def close(self, *, reset: bool = False) -> None:
         """Leave; with `reset` not even a goodbye is sent."""
-        if reset:
+        if reset and self._socket.fileno() >= 0:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 

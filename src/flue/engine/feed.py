@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from flue.engine.logged import LoggedEvent
 
 BUFFERED_EVENTS = 1000
-BUFFERED_CHARACTERS = 4 * 1024 * 1024
+BUFFERED_CHARACTERS = 256 * 1024
 
 
 class Subscription:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Collection, Iterator
 from contextlib import contextmanager
 
 from flue.durable.port import DurableStore
-from flue.durable.records import Wake
+from flue.durable.records import StoredEvents, Wake
 from flue.engine.delta_reader import DeltaReader
 from flue.engine.feed import Feed
 from flue.engine.logged import LoggedEvent
@@ -18,6 +18,8 @@ from flue.ports import Clock
 __all__ = ["LogReader", "LoggedEvent"]
 
 _ROWS = 50
+_FIRST_ROWS = 8
+_HELD_CHARACTERS = 512 * 1024
 _PAGE_CHARACTERS = 16 * 1024 * 1024
 # A wake-up may be lost with a connection; so long at most nobody looks.
 _LOOK_AGAIN = 15.0
@@ -51,8 +53,10 @@ class LogReader:
         wanted = None if types is None else frozenset(types)
         found: list[LoggedEvent] = []
         room = _PAGE_CHARACTERS
-        rows = RowReader(self._store, log)
-        while page := await self._store.read_events(log, start=max(after, rows.last) + 1, limit=_ROWS):
+        rows, pages = RowReader(self._store, log), _Pages()
+        while page := pages.noted(
+            await self._store.read_events(log, start=max(after, rows.last) + 1, limit=pages.limit)
+        ):
             for stored in page:
                 for event in await rows.open(stored, after=after, types=wanted):
                     found.append(event)
@@ -67,7 +71,7 @@ class LogReader:
         Each event comes once, in order; all but deltas are on disk before they come. Ends at once for a log of unknown
         work. A slow consumer delays nobody. Raises `DurabilityError`.
         """
-        rows = RowReader(self._store, log)
+        rows, pages = RowReader(self._store, log), _Pages()
         read = after  # whatever is stored up to here was seen
         with self._following(), self._feed.subscribe(log) as live:
             live.stale = True
@@ -81,7 +85,7 @@ class LogReader:
                     if rows.last != after:
                         rows = RowReader(self._store, log)
                     read, settled = live.channel.stored, await self._settled(log)
-                    while page := await self._store.read_events(log, start=after + 1, limit=_ROWS):
+                    while page := pages.noted(await self._store.read_events(log, start=after + 1, limit=pages.limit)):
                         for stored in page:
                             for found in await rows.open(stored, after=after):
                                 after = found.index
@@ -98,9 +102,10 @@ class LogReader:
         They come once they are on disk, those of one log in order. Never ends by itself. Raises `DurabilityError`.
         """
         logs: dict[str, RowReader] = {}
+        pages = _Pages()
         with self._following(), self._streams.subscribe(stream) as live:
             while True:
-                while page := await self._store.read_stream(stream, after=after, limit=_ROWS):
+                while page := pages.noted(await self._store.read_stream(stream, after=after, limit=pages.limit)):
                     for stored in page:
                         log = stored.row.log
                         rows = logs.pop(log) if log in logs else RowReader(self._store, log)
@@ -185,3 +190,19 @@ class LogReader:
             self._stream_of[log] = rows[0].row.stream
         if rows and rows[0].row.stream:
             self._streams.changed(rows[0].row.stream)
+
+
+class _Pages:
+    """How many rows to read next: few at first and where they are long, for whoever reads slowly holds a page."""
+
+    def __init__(self) -> None:
+        self.limit = _FIRST_ROWS
+
+    def noted(self, page: list[StoredEvents]) -> list[StoredEvents]:
+        """Take note of a page, and return it."""
+        characters = sum(len(stored.row.body) for stored in page)
+        if characters > _HELD_CHARACTERS:
+            self.limit = max(self.limit // 2, 1)
+        elif len(page) == self.limit and characters < _HELD_CHARACTERS // 2:
+            self.limit = min(self.limit * 2, _ROWS)
+        return page

@@ -16,6 +16,7 @@ from flue.harness.entries import Entry, StoredEntries
 
 _PAGE = 200
 _LINES = 256
+_LINE_CHARACTERS = 256 * 1024
 
 
 class RowReader:
@@ -29,6 +30,7 @@ class RowReader:
         self._deltas = DeltaReader()
         self._sessions: dict[str, _Session] = {}
         self._lines: dict[int, str] = {}
+        self._held = 0
         self._found: dict[str, str] = {}
 
     async def open(
@@ -94,20 +96,25 @@ class RowReader:
         )
 
     def _remember(self, first: int, lines: list[str]) -> None:
-        self._lines.update(enumerate(lines, first))
-        while len(self._lines) > _LINES:
-            del self._lines[next(iter(self._lines))]
+        for index, line in enumerate(lines, first):
+            self._held += len(line) - len(self._lines.get(index, ""))
+            self._lines[index] = line
+        while len(self._lines) > _LINES or self._held > _LINE_CHARACTERS:
+            self._held -= len(self._lines.pop(next(iter(self._lines))))
 
     async def _resolve(self, piece: str) -> str:
         if piece[0] == "&":
             return await self._messages(json.loads(piece[1:]))
         index, number = map(int, piece[1:].split("."))
-        if index not in self._lines:
+        line = self._lines.get(index)
+        if line is None:
             page = await self._store.read_events(self._log, start=index, limit=1)
             if not page or page[0].row.first > index:
                 return _gone("it was deleted")
-            self._remember(page[0].row.first, _parts(page[0].row)[2].split("\n"))
-        return self._lines[index].split("\t")[number]
+            first, lines = page[0].row.first, _parts(page[0].row)[2].split("\n")
+            self._remember(first, lines)
+            line = lines[index - first]
+        return line.split("\t")[number]
 
     async def _messages(self, wanted: Any) -> str:
         """Return the messages that a model was sent, from the stored session."""

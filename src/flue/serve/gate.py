@@ -7,7 +7,6 @@ way is cancelled: an answer that has not begun becomes a 503, a stream ends, a W
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -60,9 +59,13 @@ class Gate:
                 raise
             task.uncancel()
             # Nothing that the client does here is of interest, and it may do nothing.
-            with contextlib.suppress(Exception):
+            try:
                 async with asyncio.timeout(_WORDS_SECONDS):
                     await exchange.break_off()
+            except TimeoutError:
+                await exchange.gone()  # or the server would complain that the answer is not complete
+            except Exception:  # noqa: BLE001 - see above
+                return
         finally:
             self._tasks.discard(task)
 
@@ -102,6 +105,11 @@ class _Exchange:
             await self._send({"type": "websocket.http.response.body", "body": b""})
         else:
             await self._send({"type": "websocket.close", "code": CLOSE_CODE})
+
+    async def gone(self) -> None:
+        """Wait until the client has gone, or was cut off."""
+        while (await self._receive())["type"] not in ("http.disconnect", "websocket.disconnect"):
+            pass
 
     async def break_off(self) -> None:
         """End what the application did not."""
