@@ -52,6 +52,7 @@ async def develop(
                 await serve_until_stopped(site, front, listening, stop, trust_proxy=False)
             finally:
                 watching.cancel()
+                await asyncio.wait({watching})
     finally:
         environment.restore()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from typing import Self
 
@@ -22,6 +22,8 @@ from flue.project.loader import Project
 from flue.serve.lifespan import Lifespan
 from flue.server.app import default_app
 from flue.server.application import Application, application_of, forget_application, open_engine
+
+_SETTLE_SECONDS = 1.0
 
 
 class Version:
@@ -80,6 +82,9 @@ class Site:
             await version.lifespan.end()
         await self._end_engine()
         for version in versions:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_SETTLE_SECONDS):
+                    await settle_subscribers(version.project.registrations)
             _unload(version.project)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
