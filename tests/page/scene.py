@@ -12,7 +12,7 @@ from typing import Any, Literal
 from playwright.async_api import Browser, ConsoleMessage, Page
 from pydantic import BaseModel, Field
 
-from flue import FlueContext, create_agent, tool
+from flue import FlueContext, create_agent, define_agent_profile, tool
 from flue.messages import AssistantMessage
 from flue.ports import Delta, ModelRequest
 from flue.sandboxes import virtual
@@ -108,6 +108,11 @@ class Scene:
         self.application = asgi(
             agents={
                 "chat": module("chat", "Answers whoever asks.", agent=chat, route=True),
+                "chief": create_agent(
+                    model=self.model,
+                    tools=[say],
+                    subagents=[define_agent_profile(name="finder", description="Finds things.", tools=[refund])],
+                ),
                 "thrifty": create_agent(model=self.model, tools=[say], budget={"turns": 1}),
                 "reporter": module("reporter", "Reports.", run=translate),
             },

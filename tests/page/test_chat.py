@@ -92,6 +92,29 @@ async def test_a_prompt_goes_on_when_its_budget_is_raised(scene: Scene) -> None:
     await scene.answered("Done at last.")
 
 
+async def test_what_a_subagent_does_is_shown_in_a_box_of_its_own(scene: Scene) -> None:
+    scene.model.add(
+        [call("task", {"prompt": "Find it.", "agent": "finder"})],
+        ["I ask first. | Really.", call("refund", {"order": "b"})],
+        "Found.",
+        "The finder has found it.",
+    )
+    await scene.chat("chief")
+    await scene.send("Where is it?")
+    task = scene.window.locator(".call .task, .assistant .task")
+    await expect(task).to_contain_text("finder")
+    scene.model.go_on.set()
+    await expect(task).to_contain_text("I ask first. | Really.")
+    await task.get_by_role("button", name="Approve").click()
+    await scene.answered("The finder has found it.")
+    # Its conversation is there to be read, and nobody else's to go on with.
+    await scene.window.get_by_role("link", name="all conversations").click()
+    await scene.window.locator("summary", has_text="Tasks of subagents (1)").click()
+    await scene.window.locator(".rows a", has_text="task:default").click()
+    await scene.see("I ask first. | Really.")
+    await scene.see("only its agent goes on with it")
+
+
 async def test_what_is_said_elsewhere_appears(scene: Scene) -> None:
     await scene.chat()
     scene.model.add("Hello from afar.")

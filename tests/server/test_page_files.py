@@ -75,3 +75,42 @@ def test_a_module_imports_only_modules_that_are_there(name: str) -> None:
     imported = re.findall(r'^import .* from "(.*?)";$', FILES[name], re.MULTILINE)
     assert {source.removeprefix("./") for source in imported} <= set(SCRIPTS)
     assert all(source.startswith("./") for source in imported)
+
+
+# ------------------------------------------------------------------------------------------------------ contrast
+
+PAIRS = [
+    *(("ink", back) for back in ("back", "card", "code", "user", "wait-back")),
+    *(("soft", back) for back in ("back", "card", "code", "user")),
+    *(("accent", back) for back in ("back", "card", "code", "wait-back")),
+    *(("bad", back) for back in ("back", "card", "bad-back", "wait-back")),
+    ("on-accent", "accent"),
+    ("wait", "wait-back"),
+    ("good", "good-back"),
+]
+
+
+def colours(scheme: str) -> dict[str, str]:
+    """Return the colours of the style sheet; those of the dark scheme replace the others."""
+    light, dark = FILES["page.css"].split("@media (prefers-color-scheme: dark)")
+    found = dict(re.findall(r"--([\w-]+): (#\w+)", light))
+    return {**found, **dict(re.findall(r"--([\w-]+): (#\w+)", dark))} if scheme == "dark" else found
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance, as WCAG 2.2 defines it."""
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+    channels = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    linear = [channel / 12.92 if channel <= 0.04045 else ((channel + 0.055) / 1.055) ** 2.4 for channel in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_what_is_behind_it(scheme: str) -> None:
+    """WCAG 2.2, 1.4.3: 4.5 to 1."""
+    colour = colours(scheme)
+    ratios = {}
+    for front, back in PAIRS:
+        low, high = sorted((luminance(colour[front]), luminance(colour[back])))
+        ratios[front, back] = round((high + 0.05) / (low + 0.05), 2)
+    assert {pair: ratio for pair, ratio in ratios.items() if ratio < 4.5} == {}

@@ -182,7 +182,7 @@ export class Answer {
   }
 }
 
-/** What a prompt does, event by event. Work of its tasks goes into a box of its own. */
+/** What a prompt does, event by event. What its tasks do goes into boxes of their own. */
 export class Live {
   constructor(session, calls) {
     this.session = session;
@@ -194,10 +194,16 @@ export class Live {
   }
 
   take(event) {
-    if (event.type === "task_start" || (event.session && event.session !== this.session)) {
-      this.task(event);
-      return;
+    if (event.type === "task_start") this.task(event);
+    else if (!event.taskId || event.session === this.session) this.apply(event);
+    else {
+      const task = this.tasks.get(event.taskId) ?? this.task({ ...event, session: event.parentSession });
+      task.session = event.session;
+      task.apply(event);
     }
+  }
+
+  apply(event) {
     switch (event.type) {
       case "message_start":
         if (event.message.role === "assistant") this.begin();
@@ -268,15 +274,13 @@ export class Live {
     this.element.append(h("p", { class: kind }, text));
   }
 
-  task(event) {
-    const name = event.session ?? event.taskId;
-    let task = this.tasks.get(name);
-    if (!task) {
-      task = new Live(event.session, this.calls);
-      this.tasks.set(name, task);
-      const title = ["Task ", event.agent ? h("code", {}, event.agent) : "", " ", h("span", { class: "gist" }, (event.prompt ?? "").slice(0, 100))];
-      (this.last?.toolCalls ?? this.element).append(details(title, () => task.element, { class: "task", open: true }));
-    }
-    if (event.type !== "task_start") task.take(event);
+  /** Make the box of a task, in what its session is saying. */
+  task({ taskId, session, agent, prompt = "" }) {
+    const task = new Live(null, this.calls);
+    const parent = session === this.session ? this : [...this.tasks.values()].find((other) => other.session === session) ?? this;
+    const title = ["Task ", agent ? h("code", {}, agent) : "", " ", h("span", { class: "gist" }, prompt.slice(0, 100))];
+    (parent.last?.toolCalls ?? parent.element).append(details(title, () => task.element, { class: "task", open: true }));
+    this.tasks.set(taskId, task);
+    return task;
   }
 }
