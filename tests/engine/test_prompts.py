@@ -302,3 +302,53 @@ async def test_a_key_makes_a_message_count_once() -> None:
             await service.prompt("chat", "ann", "Something else.", key="k1")
     assert refused.value.code == "idempotency_conflict"
     assert bench.ran == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("place", ["opening", "load_journal", "load_messages"])
+async def test_a_prompt_aborted_as_it_is_taken_up_again_leaves_no_call_without_a_result(place: str) -> None:
+    asked, opening = asyncio.Event(), asyncio.Event()
+    lives = itertools.count()
+
+    @flue.tool
+    async def stall() -> None:
+        """Take very long."""
+        asked.set()
+        await asyncio.Event().wait()
+
+    async def configure(_: flue.AgentContext) -> Any:
+        if place == "opening" and next(lives) == 1:
+            opening.set()
+            await asyncio.Event().wait()
+        return {"model": ScriptedModel([call("stall")]), "tools": [stall]}
+
+    class SlowStore(MemoryStore):
+        async def load_messages(self, address: str) -> Any:
+            await self._wait("load_messages")
+            return await super().load_messages(address)
+
+        async def load_journal(self, submission_id: str) -> Any:
+            await self._wait("load_journal")
+            return await super().load_journal(submission_id)
+
+        async def _wait(self, name: str) -> None:
+            if place == name and asked.is_set() and not opening.is_set():
+                opening.set()
+                await asyncio.Event().wait()
+
+    offers, store = catalog({"chat": flue.create_agent(configure)}), SlowStore()
+    accepted: list[str] = []
+
+    async def script(service: Service) -> None:
+        accepted.append((await service.prompt("chat", "ann", "Go.")).id)
+        await asked.wait()
+
+    await crash(offers, store, 10_000, script)
+    async with serving(offers, store) as service:
+        await service.start()
+        await opening.wait()
+        await service.abort(accepted[0], "Enough.")
+        outcome = await settled(service, accepted[0])
+    assert (outcome.kind, json.loads(outcome.error or "")["message"]) == ("aborted", "Enough.")
+    said = texts(await conversation(store, "chat", "ann"))
+    assert [line.split(":")[0] for line in said] == ["user", "assistant", "toolResult", "user"]
+    assert "Enough." in said[-1]

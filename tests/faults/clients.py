@@ -247,6 +247,7 @@ class Client:
                             started = [other for other in asks.values() if other.accepted and other is not ask]
                             ask.after = started[-1] if started else None
                         case "event":
+                            self._ledger.moments += 1
                             event = frame["event"]
                             ask.seen.append((event["eventIndex"], event["type"], json.dumps(event)))
                         case "result":
@@ -318,11 +319,12 @@ class Client:
             except GONE:
                 self._ledger.lost += 1
             else:
+                self._ledger.moments += 1
                 if answer.status_code != 503:
                     return answer
             await asyncio.sleep(PAUSE)
 
-    def events(
+    async def events(
         self,
         method: str,
         path: str,
@@ -331,7 +333,9 @@ class Client:
         told: Callable[[httpx2.Response], None] | None = None,
     ) -> AsyncIterator[Event]:
         """Yield server-sent events, see `events_of`."""
-        return events_of(self._http, method, path, headers, body, told)
+        async for event in events_of(self._http, method, path, headers, body, told):
+            self._ledger.moments += 1
+            yield event
 
     def _message(self, ask: Ask) -> dict[str, str]:
         return {"message": self._orders[ask.token], "session": ask.session}

@@ -47,6 +47,8 @@ class Ledger:
     approved: set[str] = field(default_factory=set)
     lost: int = 0
     """Connections that broke."""
+    moments: int = 0
+    """Answers and events that came: how far things have gone, whatever else the machine does."""
 
     def ask(self, ask: Ask) -> Ask:
         """Note that something is about to be asked for."""

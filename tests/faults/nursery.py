@@ -1,8 +1,8 @@
 """`python -m tests.faults.nursery`: starts servers of the office in no time, by forking a process that has it loaded.
 
 It takes lines of JSON from its standard input, `{"listen": <descriptor>, …Setting}`, and forks a server for each. On
-its standard output every server says `started <pid>` and, once it answers, `ready <pid>`; the nursery says
-`ended <pid> <status>` of each. It ends with its input.
+its standard output it says `started <pid>` and `ended <pid> <status>` of each, and the server itself `ready <pid>` when
+its engine runs. It ends with its input.
 """
 
 from __future__ import annotations
@@ -17,52 +17,48 @@ import sys
 import threading
 from typing import Any
 
-import uvicorn
-import uvicorn.lifespan.on
-import uvicorn.loops.auto
-
 import flue.stores.sqlite  # noqa: F401 - loaded here, so that no server has to
+from flue.serve.http import served
+from flue.serve.process import Stop
+from flue.serve.running import serve_until_stopped
+from flue.serve.site import Site
 from flue.testing import ProviderServer
 from tests.faults.office import Office, Setting
 
 
-class Server(uvicorn.Server):
-    """A server that says when it answers."""
+def serve(order: dict[str, Any]) -> int:
+    """Be a server until a signal ends it; return the exit status."""
+    listening = socket.socket(fileno=order.pop("listen"))
+    app = Office(Setting(**order)).app()
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and say so."""
-        await super().startup(sockets)
-        if not self.should_exit:
+    async def serving(stop: Stop) -> None:
+        async with Site() as site:
+            site.service = await app.application.service()
             say("ready", os.getpid())
+            await serve_until_stopped(site, app, listening, stop, trust_proxy=False)
+        await app.application.drain()
+
+    return Stop().run(serving)
 
 
 async def warm_up() -> None:
     """Do everything once: what a server loads when it first needs it is loaded before it is forked."""
     async with ProviderServer(record=False) as provider:
         setting = Setting("memory:", provider.base_url("anthropic-messages"), "/dev/null")
-        configure(setting).load()
-        application = Office(setting).app().application
-        service = await application.service()
+        app = Office(setting).app()
+        service = await app.application.service()
         ticket = await service.prompt("clerk", "nobody", "Hello.")
         assert (await ticket.outcome()).kind == "completed"
-        await application.drain()
+        with socket.socket() as listening:
+            listening.bind(("127.0.0.1", 0))
+            async with served(app, listening, trust_proxy=False, grace=0.0):
+                pass
+        await app.application.drain()
 
 
 def say(*words: object) -> None:
     """Tell the parent, in one write."""
     os.write(1, (" ".join(map(str, words)) + "\n").encode())
-
-
-def configure(setting: Setting) -> uvicorn.Config:
-    """Return how a server is run."""
-    app: Any = Office(setting).app()
-    return uvicorn.Config(app, lifespan="on", log_level="warning", access_log=False, timeout_graceful_shutdown=3)
-
-
-def serve(order: dict[str, Any]) -> None:
-    """Be a server until a signal ends it."""
-    listening = socket.socket(fileno=order.pop("listen"))
-    Server(configure(Setting(**order))).run(sockets=[listening])
 
 
 def main() -> None:
@@ -100,10 +96,7 @@ def fork(order: dict[str, Any]) -> None:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.close(0)
-        serve(order)
-        code = 0
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else 1
+        code = serve(order)
     except BaseException:  # noqa: BLE001 - the child must not go on as the nursery
         import traceback
 

@@ -31,20 +31,20 @@ class Scene:
     store: SqlStore
     servers: Fleet
     clients: Clients
+    ledger: Ledger
     chances: random.Random
     began: float = field(default_factory=time.monotonic)
 
     async def reckon(self, living: Sequence[Server], story: str) -> None:
         """Let everything come to rest, end the servers, and raise what is wrong."""
         took = time.monotonic() - self.began
-        done = sum(ask.ended is not None for ask in self.clients.ledger.asks.values())
+        done = sum(ask.ended is not None for ask in self.ledger.asks.values())
         waiting = [f"{name} waits for ever" for name in await self.clients.finish(PATIENCE)]
         await come_to_rest(self.store, PATIENCE)
         for server in living:
-            # uvicorn ends itself by the signal, once it is done.
-            assert await server.stop() == -signal.SIGTERM
+            assert await server.stop() == 128 + signal.SIGTERM
         rested = time.monotonic() - self.began - took
-        ledger = self.clients.ledger
+        ledger = self.ledger
         office = await read_office(self.store, ledger, self.folder / "outside")
         faults = [*waiting, *await faults_of(office)]
         errors = self.servers.errors.read_text()
@@ -74,4 +74,4 @@ async def scene(
         async with fleet(setting, folder / "errors.log") as servers:
             clients = Clients(servers.address, ledger, seed)
             clients.start(each)
-            yield Scene(folder, seed, store, servers, clients, random.Random(seed))  # noqa: S311
+            yield Scene(folder, seed, store, servers, clients, ledger, random.Random(seed))  # noqa: S311

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from contextlib import aclosing
 from pathlib import Path
@@ -21,7 +22,9 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(0)]
 
 KILLS = 100
 ROUND = 50
-LONGEST_LIFE = 0.8
+LONGEST_LIFE = 400
+"""In moments, see `Ledger`."""
+PATIENCE = 2.0
 
 
 async def test_a_server_killed_at_any_time_keeps_every_promise(tmp_path: Path) -> None:
@@ -39,13 +42,14 @@ async def test_a_server_killed_at_any_time_keeps_every_promise(tmp_path: Path) -
 
 
 async def kill(on: Scene, kills: int, processes: int) -> None:
-    """Kill servers after random times, each replaced at once; then look."""
+    """Kill servers after random lives, each replaced at once; then look."""
     chances = on.chances
     living = [await on.servers.start() for _ in range(processes)]
     for _ in range(kills):
         if chances.random() < 0.8:
             await living[0].answers()
-        await asyncio.sleep(chances.random() ** 2 * LONGEST_LIFE)
+        await pass_by(on, round(chances.random() ** 3 * LONGEST_LIFE))
+        await asyncio.sleep(chances.random() * 0.01)  # not only right after something came
         victim = living.pop(0)
         victim.kill()
         if chances.random() < 0.5:
@@ -53,3 +57,12 @@ async def kill(on: Scene, kills: int, processes: int) -> None:
         living.append(await on.servers.start())
         on.clients.check()
     await on.reckon(living, f"{kills} kills of {processes} processes")
+
+
+async def pass_by(on: Scene, moments: int) -> None:
+    """Let so much happen, or as much as there is."""
+    end = on.ledger.moments + moments
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE):
+            while on.ledger.moments < end:  # noqa: ASYNC110 - it grows at many places
+                await asyncio.sleep(0.002)

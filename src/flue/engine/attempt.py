@@ -103,6 +103,16 @@ class Attempt:
         """Go on with the work under the same claim."""
         self.fresh = False
 
+    @property
+    def stopped_for_good(self) -> bool:
+        """Say whether the work is to end here: it was stopped, and not because somebody else has it."""
+        return self.stopped in ("abort", "deadline")
+
+    def take_stop(self) -> None:
+        """Take note, in the task, that it was cancelled to stop: it may await again."""
+        if self.task is not None:
+            self.task.uncancel()
+
     def settle(self, outcome: Outcome) -> None:
         """Tell those who wait how the submission ended."""
         if not self.rest.done():

@@ -11,13 +11,15 @@ approval, used-up budget              park; the context is kept in memory, in ca
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from flue.definitions.budget import as_budget
-from flue.durable.records import Message, Outcome, Submission, Wait
+from flue.durable.records import JournalRecord, Message, Outcome, Submission, Wait
 from flue.engine.attempt import (
     EXCEEDED_TIMEOUT,
     EXHAUSTED_ATTEMPTS,
@@ -41,6 +43,7 @@ from flue.harness.env import SessionEnv
 from flue.harness.harness import Harness
 from flue.harness.interrupted import note_interruption
 from flue.harness.journal import Paused
+from flue.harness.left_open import calls_left_open
 from flue.harness.prompting import CallOptions
 from flue.harness.responses import ModelRef, PromptResponse
 from flue.harness.session import Session
@@ -48,6 +51,7 @@ from flue.messages import AssistantMessage, ImageContent
 from flue.registrations import using_registrations
 
 _WARM = 64
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -77,11 +81,11 @@ class Prompts:
     async def drive(self, attempt: Attempt, deployment: Deployment) -> Ending:
         """Bring a prompt to rest."""
         submission = attempt.submission
-        records = () if attempt.fresh else await self._site.store.load_journal(submission.id)
+        records = await _despite_stop(attempt, lambda: self._records(attempt))
         journal = PromptJournal(attempt, records)
         with using_registrations(deployment.runtime.registrations):
             try:
-                opened = await self._open(attempt, deployment)
+                opened = await _despite_stop(attempt, lambda: self._open(attempt, deployment))
             except FlueError as error:
                 if isinstance(error, DurabilityError):
                     raise
@@ -115,6 +119,9 @@ class Prompts:
     async def messages(self, submission: Submission) -> list[Message]:
         """Return what the work was sent and has not taken in."""
         return await self._site.store.load_messages(submission.address)
+
+    async def _records(self, attempt: Attempt) -> Sequence[JournalRecord]:
+        return () if attempt.fresh else await self._site.store.load_journal(attempt.claim.id)
 
     async def _open(self, attempt: Attempt, deployment: Deployment) -> _Open:
         submission = attempt.submission
@@ -160,12 +167,26 @@ class _Prompt:
 
     async def run(self) -> Ending:
         """Go on with the prompt until it comes to rest."""
+        try:
+            if given_up := self._given_up():
+                return await self._give_up(given_up)
+            return await self._go_on()
+        except asyncio.CancelledError:
+            # A call that is under way puts its session in order; before one there may be calls of an earlier attempt.
+            if not (self._attempt.stopped_for_good and calls_left_open(self._session.history.transcript.messages)):
+                raise
+            self._attempt.take_stop()
+            return await self._give_up(self._attempt.outcome_of_stop())
+
+    async def _give_up(self, outcome: Outcome) -> Ending:
+        session = self._session
+        if self._journal.applied:
+            reason = json.loads(outcome.error or "{}").get("message", "")
+            await note_interruption(session.history, session.approvals, reason, self._context.clock.now_ms())
+        return Settled(outcome)
+
+    async def _go_on(self) -> Ending:
         submission, session = self._submission, self._session
-        if given_up := self._given_up():
-            if self._journal.applied:
-                reason = json.loads(given_up.error or "{}").get("message", "")
-                await note_interruption(session.history, session.approvals, reason, self._context.clock.now_ms())
-            return Settled(given_up)
         if self._journal.applied and (answer := self._complete_answer()):
             return Settled(self._announced(answer))
         await self._take_messages()
@@ -196,6 +217,8 @@ class _Prompt:
     def _given_up(self) -> Outcome | None:
         """Return how the prompt ends without another attempt."""
         submission = self._submission
+        if self._attempt.stopped_for_good:
+            return self._attempt.outcome_of_stop()
         if submission.cancel_reason is not None:
             return Outcome.aborted(submission.cancel_reason)
         if submission.interruptions >= submission.max_attempts:
@@ -248,6 +271,20 @@ class _Prompt:
         if call_id not in {approval.tool_call_id for approval in approvals.pending}:
             return  # decided before; some models use an id again, and the next call needs a decision of its own
         await approvals.decide(call_id, "approved" if body["approved"] else "denied", body["reason"])
+
+
+async def _despite_stop(attempt: Attempt, work: Callable[[], Awaitable[T]]) -> T:
+    """Await work, from the beginning once more when the attempt is stopped meanwhile.
+
+    The session is then put in order before the prompt ends: the attempt before may have left calls without a result.
+    """
+    try:
+        return await work()
+    except asyncio.CancelledError:
+        if attempt.fresh or not attempt.stopped_for_good:
+            raise
+        attempt.take_stop()
+        return await work()
 
 
 def _json(reply: PromptResponse) -> str:

@@ -113,9 +113,7 @@ class Workers:
         except asyncio.CancelledError:
             if attempt.stopped is None or attempt.phase == "abandoned":
                 raise
-            task = asyncio.current_task()
-            if task is not None:
-                task.uncancel()
+            attempt.take_stop()
             return None if attempt.stopped == "lost" else Settled(attempt.outcome_of_stop())
         except DurabilityError:
             raise
