@@ -219,7 +219,7 @@ async def test_a_prompt_that_used_up_its_budget_goes_on_with_another(shop: Shop)
 async def test_a_prompt_is_aborted_and_the_next_in_line_comes(shop: Shop) -> None:
     shop.model.add(["Thinking about it", hang()], "Yes.")
     first = await shop.say("Hm?")
-    async with shop.client.stream("GET", f"/_flue/api/submissions/{first}/stream") as stream:
+    async with shop.client.stream("GET", f"/_flue/api/submissions/{first}/stream?pieces=1") as stream:
         await stream.until("Thinking abo")
     second = await shop.say("And this?")
     work = (await shop.get(f"{ANN}/work")).json["work"]
