@@ -16,7 +16,7 @@ from flue.engine.service import Service
 from flue.errors import FlueError
 from flue.messages import AssistantMessage, ToolResultMessage
 from flue.stores import MemoryStore
-from flue.testing import RecordedRequest, ScriptedModel, call, hang
+from flue.testing import RecordedRequest, ScriptedModel, VirtualClock, call, hang
 from tests.engine.scenes import catalog, conversation, crash, serving, settled, texts
 
 LANE = session_lane("chat", "ann", "default")
@@ -241,6 +241,28 @@ async def test_work_that_keeps_crashing_is_given_up_and_the_next_message_is_answ
         assert (outcome.kind, json.loads(outcome.error or "")["code"]) == ("failed", "exhausted_attempts")
         assert "Here." in ((await ask(service, "Hello?")).result or "")
     assert any("submission_interrupted" in text for text in texts(await conversation(store, "chat", "ann")))
+
+
+async def test_a_prompt_whose_process_was_killed_yesterday_is_continued_and_the_time_since_does_not_count() -> None:
+    asked, answers = asyncio.Event(), [hang(), "Good morning."]
+
+    def answer(_: RecordedRequest) -> Any:
+        asked.set()
+        return answers.pop(0)
+
+    agent = flue.create_agent(model=ScriptedModel(itertools.repeat(answer)), durability={"timeout": "90s"})
+    offers, store, clock, accepted = catalog({"chat": agent}), MemoryStore(), VirtualClock(), ""
+
+    async def live(service: Service) -> None:
+        nonlocal accepted
+        accepted = (await service.prompt("chat", "ann", "Good night.")).id
+        await asked.wait()
+
+    await crash(offers, store, 10_000, live)
+    await clock.advance(86_400)
+    async with serving(offers, store, clock) as service:
+        outcome = await settled(service, accepted)
+    assert "Good morning." in (outcome.result or "")
 
 
 async def test_a_provider_failure_is_the_outcome_of_the_prompt() -> None:

@@ -44,6 +44,7 @@ from flue.testing.work_contract import admission
 T = TypeVar("T")
 
 LEASE = 100
+TIMEOUT = 250
 LANES = ("red", "green", "blue")
 OWNERS = ("one", "two", "three")
 NAMES = ("paid", "approved")
@@ -61,6 +62,8 @@ class Known:
     state: str = "queued"
     holder: str | None = None
     started: bool = False
+    deadline: int = 0
+    left: int = TIMEOUT
     interruptions: int = 0
     cancelled: bool = False
     wake_at: int | None = None
@@ -143,10 +146,20 @@ class WorkMachine(RuleBasedStateMachine):
         assert self.queues[known.lane][0] == known.id, f"{known.id} was claimed before its turn"
         assert claim.submission.interruptions == known.interruptions
         known.state, known.holder, known.started = "running", claim.attempt_id, True
+        known.deadline = self.now + known.left
+        assert claim.submission.deadline_at == known.deadline
         self.live.append(claim)
 
-    def give_up(self, claim: Claim, state: str, wake_at: int | None = None, waiting: tuple[str, ...] = ()) -> None:
+    def give_up(
+        self,
+        claim: Claim,
+        state: str,
+        wake_at: int | None = None,
+        waiting: tuple[str, ...] = (),
+        until: int | None = None,
+    ) -> None:
         known = self.known[claim.id]
+        known.left = max(known.deadline - (self.now if until is None else until), 0)
         known.state, known.holder, known.wake_at, known.names = state, None, wake_at, waiting
         self.lose(claim)
 
@@ -176,7 +189,7 @@ class WorkMachine(RuleBasedStateMachine):
     def admit(self, lane: str, owner: str, at_once: bool) -> None:
         id = f"s{next(self.numbers)}"
         claimant = self.claimant(owner) if at_once else None
-        given = admission(id, lane, key=f"key-{id}")
+        given = admission(id, lane, key=f"key-{id}", timeout_ms=TIMEOUT)
         free = not self.queues[lane]
         admitted = self.do("admit", given, now=self.now, claimant=claimant)
         assert (admitted.created, admitted.ahead) == (True, len(self.queues[lane]))
@@ -271,7 +284,7 @@ class WorkMachine(RuleBasedStateMachine):
         claim = data.draw(st.sampled_from(self.live))
         old = self.known[claim.id]
         id = f"r{next(self.numbers)}"
-        self.do("restart", claim, admission(id, old.lane), error="{}", now=self.now)
+        self.do("restart", claim, admission(id, old.lane, timeout_ms=TIMEOUT), error="{}", now=self.now)
         self.end(old, "failed")
         self.lose(claim)
         self.known[id] = Known(id, old.lane, old.address)
@@ -374,7 +387,7 @@ class WorkMachine(RuleBasedStateMachine):
         assert self.do("take_over", owner, now=self.now) == len(gone)
         for claim in gone:
             self.known[claim.id].interruptions += 1
-            self.give_up(claim, "queued")
+            self.give_up(claim, "queued", until=self.leases[claim.owner])
         for other in lapsed:
             del self.leases[other]
 
@@ -399,6 +412,8 @@ class WorkMachine(RuleBasedStateMachine):
             assert [(row.id, row.state, row.attempt_id) for row in found] == [
                 (id, self.known[id].state, self.known[id].holder) for id in queue
             ]
+            waiting = [row for row in found if row.state != "running"]
+            assert [row.time_left_ms for row in waiting] == [self.known[row.id].left for row in waiting]
 
     def finish(self) -> None:
         """Let everything run to its end, and compare all that is kept."""

@@ -63,7 +63,8 @@ class DurableStore(Store, Protocol):
         """Free the work of owners that are gone or whose lease has lapsed; return how many submissions were freed.
 
         A freed submission that was running has one more interruption and is first in its lane, ready to be claimed.
-        At most `limit` at a time; call again until it returns 0.
+        Of its time is gone what passed until now, but no more than until the end of that lease. At most `limit` at a
+        time; call again until it returns 0.
         """
         ...
 

@@ -170,7 +170,7 @@ class MemoryRows(MemoryLog):
             owner=claimant.owner,
             attempt_id=claimant.attempt_id,
             started_at=now if before.started_at is None else before.started_at,
-            deadline_at=now + before.time_left_ms if before.deadline_at is None else before.deadline_at,
+            deadline_at=now + before.time_left_ms,
         )
         return Claim(row, claimant.attempt_id, claimant.owner, first=before.started_at is None)
 
@@ -183,15 +183,10 @@ class MemoryRows(MemoryLog):
         self._all[row.id] = replace(row, state="queued", park_reason=None, wake_at=None, waiting_for=())
         self._tell_work(row.id)
 
-    def _free(self, owner: str, now: int, *, interrupted: bool, limit: int) -> int:
+    def _free(self, owner: str, until: int, *, interrupted: bool, limit: int) -> int:
         running = [row for row in map(self._first, self._lanes) if row.state == "running" and row.owner == owner]
         for row in running[:limit]:
-            if interrupted:
-                # The deadline stays: the time until somebody noticed counts.
-                freed = replace(row, state="queued", owner=None, attempt_id=None, interruptions=row.interruptions + 1)
-                self._all[row.id] = freed
-            else:
-                self._give_up(row, now, state="queued")
+            self._give_up(row, until, state="queued", interruptions=row.interruptions + interrupted)
             self._homes.pop(row.id, None)
         waiting = [id for id, home in self._homes.items() if home == owner and self._all[id].state != "settled"]
         left = limit - min(limit, len(running))

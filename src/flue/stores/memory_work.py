@@ -67,7 +67,7 @@ class MemoryWork(MemoryRows):
             freed = 0
             for other, lease_until in list(self._owners.items()):
                 if other != owner and lease_until <= now and freed < limit:
-                    taken = self._free(other, now, interrupted=True, limit=limit - freed)
+                    taken = self._free(other, lease_until, interrupted=True, limit=limit - freed)
                     freed += taken
                     if freed < limit:
                         del self._owners[other]

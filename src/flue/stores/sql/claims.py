@@ -27,7 +27,7 @@ def claim(
             owner=owner,
             attempt_id=claimant.attempt_id,
             started_at=now if before.started_at is None else before.started_at,
-            deadline_at=now + before.time_left_ms if before.deadline_at is None else before.deadline_at,
+            deadline_at=now + before.time_left_ms,
         )
         tx.execute(
             "UPDATE submissions SET state = 'running', owner = ?, attempt_id = ?, started_at = ?, deadline_at = ?"
@@ -110,7 +110,7 @@ def take_over(tx: Transaction, owner: str, gone: Collection[str], now: int, limi
     for other in sorted({row[0] for row in lapsed} | (set(gone) - {owner})):
         if freed >= limit:
             break
-        freed += _free_running(tx, other, limit - freed)
+        freed += _free_running(tx, other, _last_moment(tx, other, now), limit - freed)
         freed += _free_home(tx, other, limit - freed)
         if freed < limit:
             tx.execute("DELETE FROM owners WHERE owner = ?", other)
@@ -119,17 +119,22 @@ def take_over(tx: Transaction, owner: str, gone: Collection[str], now: int, limi
     return freed
 
 
-def _free_running(tx: Transaction, owner: str, limit: int) -> int:
+def _last_moment(tx: Transaction, owner: str, now: int) -> int:
+    """Return until when an owner may have worked: the end of its lease, or now, when it is gone before that."""
+    row = tx.row("SELECT lease_until FROM owners WHERE owner = ?", owner)
+    return now if row is None else min(now, row[0])
+
+
+def _free_running(tx: Transaction, owner: str, until: int, limit: int) -> int:
     rows = tx.rows(
         "SELECT sequence FROM submissions WHERE state = 'running' AND owner = ? ORDER BY sequence LIMIT ?" + tx.lock,
         owner,
         limit,
     )
-    # The deadline stays: the time until somebody noticed counts.
     tx.insert(
-        "UPDATE submissions SET state = 'ready', owner = NULL, attempt_id = NULL, home = '',"
-        " interruptions = interruptions + 1 WHERE sequence = ?",
-        rows,
+        f"UPDATE submissions SET state = 'ready', owner = NULL, attempt_id = NULL, home = '', {TIME_LEFT},"
+        " deadline_at = NULL, interruptions = interruptions + 1 WHERE sequence = ?",
+        [(until, until, *row) for row in rows],
     )
     return len(rows)
 
