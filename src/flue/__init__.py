@@ -13,6 +13,7 @@ Rooms, innermost first; a room imports only rooms above it:
     project                                           configuration, layout, loader
     server                                            ASGI: agents, workflows and runs over HTTP and WebSockets
     sdk                                               the client of a deployed app
+    cloudflare                                        the Workers target: Durable Objects, bindings, sockets that sleep
     serve                                             a project as a server process: versions, admission, its end
     dev, build                                        the development server; what `flue build` writes
     testing, cli

@@ -6,9 +6,9 @@ import functools
 from typing import Any
 
 from flue.build.cloudflare.additions import Additions
-from flue.build.cloudflare.names import durable_classes
 from flue.build.cloudflare.own_exports import OwnExports
 from flue.build.cloudflare.wrangler_merge import merge_wrangler
+from flue.cloudflare.names import durable_classes
 
 CLASSES = durable_classes({"assistant": "agents/assistant.py"}, {"translate": "workflows/translate.py"})
 FLUE_BINDINGS = [

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from flue.build.cloudflare.names import REGISTRY, agent_class, durable_classes, workflow_class
+from flue.cloudflare.names import REGISTRY, agent_class, durable_classes, workflow_class
 from flue.errors import ConfigError
 
 

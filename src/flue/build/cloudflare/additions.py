@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from flue.build.cloudflare.names import DurableClass
 from flue.build.cloudflare.own_exports import OwnExports
+from flue.cloudflare.names import DurableClass
 
 Owner = Literal["flue", "python", "javascript", "package", "unknown"]
 

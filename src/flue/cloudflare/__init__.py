@@ -1,0 +1,1 @@
+"""Flue on Cloudflare Workers: agents and workflows as Durable Objects."""

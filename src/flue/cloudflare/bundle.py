@@ -1,0 +1,30 @@
+"""A project as a build packs it into a Worker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """The files of a project, and what is in them.
+
+    `files` maps paths, relative to the project's root and with forward slashes, to what they contain: everything that
+    the loader may read. `agents` and `workflows` are the names that have a Durable Object class. `version` is another
+    one for each build.
+    """
+
+    files: Mapping[str, bytes]
+    agents: tuple[str, ...] = ()
+    workflows: tuple[str, ...] = ()
+    version: str = ""
+
+    def unpack(self, root: Path) -> None:
+        """Write the files into a folder, which is made if it is not there."""
+        root.mkdir(parents=True, exist_ok=True)
+        for name, content in self.files.items():
+            file = root / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
