@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flue.stores.group_commit import Connection
+from flue.stores.connection import Connection
 
 Dump = dict[str, list[Any]]
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from flue.stores.group_commit import Connection, GroupCommit, Work
+from flue.stores.connection import Connection
+from flue.stores.group_commit import GroupCommit, Work
 
 
 @pytest.fixture

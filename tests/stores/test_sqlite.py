@@ -14,7 +14,8 @@ import pytest
 from flue.durable.records import Outcome
 from flue.errors import DurabilityError, UsageError
 from flue.stores import SqliteStore
-from flue.stores.sqlite_file import MIGRATIONS, connect, open_writer
+from flue.stores.sql.schema import SQLITE_MIGRATIONS as MIGRATIONS
+from flue.stores.sqlite_file import connect, open_writer
 from flue.testing.store_contract import entry, head, ids, outcome
 from flue.testing.work_contract import admission, claim_one, code_of
 from tests.stores.faults import watching

@@ -14,7 +14,7 @@ import pytest
 
 from flue.errors import DurabilityError
 from flue.stores import SqliteStore
-from flue.stores.group_commit import Connection
+from flue.stores.connection import Connection
 from flue.stores.sqlite_file import connect, open_writer
 from flue.testing.work_contract import admission, code_of
 from tests.stores.disk import Disk, Kind, Operation, connect_plainly

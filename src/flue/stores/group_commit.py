@@ -12,42 +12,11 @@ import contextlib
 import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
+
+from flue.stores.connection import Connection
 
 T = TypeVar("T")
-
-
-class Cursor(Protocol):
-    """What a query gives."""
-
-    @property
-    def rowcount(self) -> int:
-        """Return how many rows a statement changed."""
-        ...
-
-    def fetchone(self) -> Any:
-        """Return the next row, or None."""
-        ...
-
-    def fetchall(self) -> list[Any]:
-        """Return the rows that are left."""
-        ...
-
-
-class Connection(Protocol):
-    """The part of `sqlite3.Connection` that stores use, in autocommit mode; tests wrap it to inject faults."""
-
-    def execute(self, sql: str, parameters: Any = ..., /) -> Cursor:
-        """Run one statement."""
-        ...
-
-    def executemany(self, sql: str, parameters: Any, /) -> Cursor:
-        """Run one statement for each row of parameters."""
-        ...
-
-    def close(self) -> None:
-        """Close the connection."""
-        ...
 
 
 Work = Callable[[Connection], T]

@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 
 from flue.durable.records import Wake
 from flue.stores import postgres_connection
+from flue.stores.connection import Connection
 from flue.stores.failures import store_closed
-from flue.stores.group_commit import Connection, GroupCommit
+from flue.stores.group_commit import GroupCommit
 from flue.stores.listeners import Listener
 from flue.stores.postgres_connection import PostgresConnection, close_quietly
 from flue.stores.postgres_driver import psycopg

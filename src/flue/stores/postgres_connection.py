@@ -10,8 +10,9 @@ from typing import Any
 
 from flue.durable.records import Wake
 from flue.errors import DurabilityError, FlueError, UsageError
+from flue.stores.connection import Cursor
 from flue.stores.failures import newer_format
-from flue.stores.group_commit import Cursor, Verdict
+from flue.stores.group_commit import Verdict
 from flue.stores.postgres_driver import conninfo_to_dict, psycopg
 from flue.stores.postgres_driver import errors as pg
 from flue.stores.postgres_driver import sql as pg_sql

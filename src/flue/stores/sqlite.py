@@ -14,8 +14,9 @@ from typing import TypeVar
 from flue.durable.records import Wake
 from flue.errors import UsageError
 from flue.stores import sqlite_backup, sqlite_file
+from flue.stores.connection import Connection
 from flue.stores.failures import store_closed
-from flue.stores.group_commit import Connection, GroupCommit
+from flue.stores.group_commit import GroupCommit
 from flue.stores.presence import Presence
 from flue.stores.sql import claims
 from flue.stores.sql.rows import lease

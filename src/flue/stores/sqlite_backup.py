@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from flue.errors import DurabilityError
-from flue.stores.group_commit import Connection
+from flue.stores.connection import Connection
 from flue.stores.sqlite_file import sync_directory
 
 

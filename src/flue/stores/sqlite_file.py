@@ -10,46 +10,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from flue.errors import DurabilityError, FlueError
+from flue.stores.connection import Connection
 from flue.stores.failures import newer_format
-from flue.stores.group_commit import Connection, Verdict
-from flue.stores.sql.schema import durable_tables
+from flue.stores.group_commit import Verdict
+from flue.stores.sql.schema import SQLITE_MIGRATIONS, Migration
 
 Connect = Callable[[str], Connection]
-Migration = Sequence[str]
 
 # "Flue" in ASCII, in the header of the file, so that somebody else's database is refused and never written to.
 APPLICATION_ID = 0x466C7565
-
-MIGRATIONS: tuple[Migration, ...] = (
-    (
-        """CREATE TABLE sessions (
-            number INTEGER PRIMARY KEY,
-            key TEXT NOT NULL UNIQUE,
-            version INTEGER NOT NULL,
-            entries INTEGER NOT NULL,
-            leaf_id TEXT,
-            metadata TEXT NOT NULL,
-            created_at TEXT NOT NULL,
-            updated_at TEXT NOT NULL
-        )""",
-        # An ordinary table with an index, not clustered by session: the bodies of a group of appends then share
-        # the last pages of the file instead of dirtying one page for each session.
-        """CREATE TABLE entries (
-            session INTEGER NOT NULL,
-            position INTEGER NOT NULL,
-            id TEXT NOT NULL,
-            body TEXT NOT NULL,
-            PRIMARY KEY (session, position)
-        )""",
-    ),
-    durable_tables(serial="INTEGER PRIMARY KEY AUTOINCREMENT", integer="INTEGER", text="TEXT"),
-    (
-        # A session that was written without them is read to its beginning, until it is written again.
-        "ALTER TABLE sessions ADD COLUMN start INTEGER NOT NULL DEFAULT 0",
-        "ALTER TABLE sessions ADD COLUMN usage TEXT",
-    ),
-)
-"""What turns format n into format n+1, as SQL statements; a new file starts at format 0. Only ever add to the end."""
 
 
 def connect(path: str) -> Connection:
@@ -58,7 +27,7 @@ def connect(path: str) -> Connection:
 
 
 def open_writer(
-    path: Path, connect: Connect, busy_timeout: float, migrations: Sequence[Migration] = MIGRATIONS
+    path: Path, connect: Connect, busy_timeout: float, migrations: Sequence[Migration] = SQLITE_MIGRATIONS
 ) -> Connection:
     """Open the database for writing; create it, its directory and its tables, or migrate them.
 

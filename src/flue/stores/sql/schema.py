@@ -1,6 +1,10 @@
-"""The tables of durable work. `{serial}`, `{int}` and `{text}` are a database's own words."""
+"""The tables. `{serial}`, `{int}` and `{text}` are a database's own words."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+
+Migration = Sequence[str]
 
 DURABLE: tuple[str, ...] = (
     """CREATE TABLE submissions (
@@ -112,3 +116,35 @@ def durable_tables(*, serial: str, integer: str, text: str) -> tuple[str, ...]:
     return tuple(
         statement.replace("{serial}", serial).replace("{int}", integer).replace("{text}", text) for statement in DURABLE
     )
+
+
+SQLITE_MIGRATIONS: tuple[Migration, ...] = (
+    (
+        """CREATE TABLE sessions (
+            number INTEGER PRIMARY KEY,
+            key TEXT NOT NULL UNIQUE,
+            version INTEGER NOT NULL,
+            entries INTEGER NOT NULL,
+            leaf_id TEXT,
+            metadata TEXT NOT NULL,
+            created_at TEXT NOT NULL,
+            updated_at TEXT NOT NULL
+        )""",
+        # An ordinary table with an index, not clustered by session: the bodies of a group of appends then share
+        # the last pages of the file instead of dirtying one page for each session.
+        """CREATE TABLE entries (
+            session INTEGER NOT NULL,
+            position INTEGER NOT NULL,
+            id TEXT NOT NULL,
+            body TEXT NOT NULL,
+            PRIMARY KEY (session, position)
+        )""",
+    ),
+    durable_tables(serial="INTEGER PRIMARY KEY AUTOINCREMENT", integer="INTEGER", text="TEXT"),
+    (
+        # A session that was written without them is read to its beginning, until it is written again.
+        "ALTER TABLE sessions ADD COLUMN start INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE sessions ADD COLUMN usage TEXT",
+    ),
+)
+"""What turns format n into format n+1, as SQL; a new database starts at format 0. Only ever add to the end."""

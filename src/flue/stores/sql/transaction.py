@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from flue.durable.records import Wake, WakeKind
-from flue.stores.group_commit import Connection, Cursor
+from flue.stores.connection import Connection, Cursor
 
 T = TypeVar("T")
 
