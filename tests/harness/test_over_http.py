@@ -18,7 +18,7 @@ from flue import AbortError, OperationError, Session, create_agent, open_context
 from flue.events import Event
 from flue.harness.retry import Retry
 from flue.messages import AssistantMessage, Message
-from flue.models import Httpx2Transport
+from flue.ports import HttpTransport
 from flue.testing import SequentialIds
 from flue.testing.provider_server import APIS, ProviderServer
 from tests.harness.scene import assert_sound, until
@@ -77,13 +77,13 @@ class Talk:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def transport() -> AsyncIterator[Httpx2Transport]:
+async def transport() -> AsyncIterator[HttpTransport]:
     async with transport_of(ImpatientTransport) as transport:
         yield transport
 
 
 @asynccontextmanager
-async def talk(api: str, transport: Httpx2Transport) -> AsyncIterator[Talk]:
+async def talk(api: str, transport: HttpTransport) -> AsyncIterator[Talk]:
     noted: list[str] = []
 
     @tool
@@ -105,7 +105,7 @@ async def talk(api: str, transport: Httpx2Transport) -> AsyncIterator[Talk]:
 
 @each_api
 @pytest.mark.parametrize("failure", PASSING)
-async def test_a_passing_failure_is_not_noticed(api: str, failure: str, transport: Httpx2Transport) -> None:
+async def test_a_passing_failure_is_not_noticed(api: str, failure: str, transport: HttpTransport) -> None:
     async with talk(api, transport) as t:
         assert (await t.session.prompt(f"[[times 1 {failure}]] hello")).text == "hello"
         assert t.answers == [("stop", "hello")]
@@ -125,7 +125,7 @@ async def test_a_provider_that_falls_silent_is_asked_again(api: str, failure: st
 @each_api
 @pytest.mark.parametrize("failure", ["error 503", "cut", "truncate", "error-event overloaded_error", "html"])
 async def test_a_failure_that_does_not_pass_ends_the_call_after_three_attempts(
-    api: str, failure: str, transport: Httpx2Transport
+    api: str, failure: str, transport: HttpTransport
 ) -> None:
     async with talk(api, transport) as t:
         with pytest.raises(OperationError, match="prompt failed: "):
@@ -138,7 +138,7 @@ async def test_a_failure_that_does_not_pass_ends_the_call_after_three_attempts(
 @each_api
 @pytest.mark.parametrize(("failure", "code"), LASTING)
 async def test_a_lasting_failure_ends_the_call_at_once(
-    api: str, failure: str, code: str, transport: Httpx2Transport
+    api: str, failure: str, code: str, transport: HttpTransport
 ) -> None:
     async with talk(api, transport) as t:
         with pytest.raises(OperationError) as caught:
@@ -152,7 +152,7 @@ async def test_a_lasting_failure_ends_the_call_at_once(
 @each_api
 @pytest.mark.parametrize("failure", ["error 529", "cut", "truncate", "error-event overloaded_error"])
 async def test_a_failure_after_tool_calls_does_not_run_them_again(
-    api: str, failure: str, transport: Httpx2Transport
+    api: str, failure: str, transport: HttpTransport
 ) -> None:
     calls = '[[call note {"text": "a"}]][[call note {"text": "b"}]]'
     async with talk(api, transport) as t:
@@ -165,7 +165,7 @@ async def test_a_failure_after_tool_calls_does_not_run_them_again(
 
 @each_api
 @pytest.mark.parametrize("failure", ["cut", "truncate"])
-async def test_a_tool_call_that_breaks_off_is_never_run(api: str, failure: str, transport: Httpx2Transport) -> None:
+async def test_a_tool_call_that_breaks_off_is_never_run(api: str, failure: str, transport: HttpTransport) -> None:
     long = "x" * 200
     async with talk(api, transport) as t:
         with pytest.raises(OperationError):
@@ -176,7 +176,7 @@ async def test_a_tool_call_that_breaks_off_is_never_run(api: str, failure: str, 
 
 @each_api
 async def test_an_answer_at_its_length_limit_runs_no_tool_and_the_model_is_told(
-    api: str, transport: Httpx2Transport
+    api: str, transport: HttpTransport
 ) -> None:
     async with talk(api, transport) as t:
         await t.session.prompt('[[call note {"text": "a"}]][[stop length]][[then]][[say I see.]]')
@@ -186,7 +186,7 @@ async def test_an_answer_at_its_length_limit_runs_no_tool_and_the_model_is_told(
 
 
 @each_api
-async def test_a_long_tool_loop_keeps_every_call_with_its_result(api: str, transport: Httpx2Transport) -> None:
+async def test_a_long_tool_loop_keeps_every_call_with_its_result(api: str, transport: HttpTransport) -> None:
     async with talk(api, transport) as t:
         reply = await t.session.prompt('[[call note {"text": "a"}]][[repeat 6]][[then]][[say Done.]]')
         assert (reply.text, len(t.noted)) == ("Done.", 6)
@@ -196,7 +196,7 @@ async def test_a_long_tool_loop_keeps_every_call_with_its_result(api: str, trans
 
 @each_api
 @pytest.mark.parametrize("where", ["while it answers", "while a tool call streams", "before it answers"])
-async def test_an_abort_leaves_a_conversation_that_goes_on(api: str, where: str, transport: Httpx2Transport) -> None:
+async def test_an_abort_leaves_a_conversation_that_goes_on(api: str, where: str, transport: HttpTransport) -> None:
     text, sign = {
         "while it answers": ("[[hang]]", "text_delta"),
         "while a tool call streams": (

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
+from flue.cloudflare.fetch_transport import FetchTransport
 from flue.messages import (
     AssistantMessage,
     Message,
@@ -20,33 +21,40 @@ from flue.messages import (
 )
 from flue.models import Httpx2Transport
 from flue.models.compat import Compat
-from flue.models.http import Httpx2Response
 from flue.models.providers import APIS
 from flue.models.wire import WireModel
-from flue.ports import Delta, ModelInfo, ModelRequest
+from flue.ports import Delta, HttpResponse, HttpTransport, ModelInfo, ModelRequest
 from flue.testing.provider_server import ProviderServer
+from tests.cloudflare.fake_fetch import fake_fetch
 
+Way = Literal["httpx2", "fetch"]
 PNG = "iVBORw0KGgo="
 LOOK = ToolSpec(
     "look", "Look somewhere.", {"type": "object", "properties": {"at": {"type": "string"}}, "required": ["at"]}
 )
 
 
-class ImpatientTransport(Httpx2Transport):
-    """Waits at most `patience` seconds for each read."""
+class ImpatientTransport:
+    """Waits at most `patience` seconds for each read, on httpx2 unless told otherwise."""
 
     patience = 5.0
 
+    def __init__(self, transport: HttpTransport | None = None) -> None:
+        self._transport = transport or Httpx2Transport()
+
     async def send(
-        self, method: str, url: str, *, headers: Any, content: bytes, read_timeout: float | None
-    ) -> Httpx2Response:
-        return await super().send(method, url, headers=headers, content=content, read_timeout=self.patience)
+        self, method: str, url: str, *, headers: Mapping[str, str], content: bytes, read_timeout: float | None
+    ) -> HttpResponse:
+        return await self._transport.send(method, url, headers=headers, content=content, read_timeout=self.patience)
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
 
 
 def model_at(
     server: ProviderServer,
     api: str,
-    transport: Httpx2Transport,
+    transport: HttpTransport,
     *,
     id: str = "m",
     provider: str = "fake",
@@ -115,10 +123,21 @@ class Conversation:
 
 
 @asynccontextmanager
-async def transport_of(kind: type[Httpx2Transport] = Httpx2Transport) -> AsyncIterator[Httpx2Transport]:
+async def transport_of(kind: Callable[[], HttpTransport] = Httpx2Transport) -> AsyncIterator[HttpTransport]:
     """Open a transport and close it."""
     transport = kind()
     try:
         yield transport
     finally:
         await transport.aclose()
+
+
+@asynccontextmanager
+async def transport_by(way: Way) -> AsyncIterator[HttpTransport]:
+    """Open a transport over httpx2, or one for Workers over a `fetch`."""
+    if way == "httpx2":
+        async with transport_of() as transport:
+            yield transport
+    else:
+        async with fake_fetch() as fetch, transport_of(lambda: FetchTransport(fetch)) as transport:
+            yield transport

@@ -3,13 +3,17 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
 import pytest
 
 from flue.errors import ProviderError
 from flue.models.http import Httpx2Transport
+from flue.ports import HttpTransport
+from tests.models.over_http import transport_by
 
+Open = Callable[[], AbstractAsyncContextManager[HttpTransport]]
 Handler = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -48,13 +52,9 @@ async def serving(handle: Handler) -> AsyncIterator[tuple[str, list[bytes]]]:
             writer.close()
 
 
-@asynccontextmanager
-async def transport() -> AsyncIterator[Httpx2Transport]:
-    one = Httpx2Transport()
-    try:
-        yield one
-    finally:
-        await one.aclose()
+@pytest.fixture(params=["httpx2", "fetch"])
+def transport(request: pytest.FixtureRequest) -> Open:
+    return partial(transport_by, request.param)
 
 
 def answering(*parts: bytes) -> Handler:
@@ -69,7 +69,7 @@ def answering(*parts: bytes) -> Handler:
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-async def test_a_request_is_sent_as_given_and_its_answer_streamed() -> None:
+async def test_a_request_is_sent_as_given_and_its_answer_streamed(transport: Open) -> None:
     async with serving(answering(OK, b"3\r\nabc\r\n", b"2\r\nde\r\n0\r\n\r\n")) as (url, seen), transport() as one:
         response = await one.send("POST", f"{url}/v1?x=1", headers={"x-key": "k"}, content=b"body", read_timeout=5)
         assert response.status == 200
@@ -81,7 +81,7 @@ async def test_a_request_is_sent_as_given_and_its_answer_streamed() -> None:
     assert seen[0].endswith(b"\r\n\r\nbody")
 
 
-async def test_a_compressed_answer_is_decoded() -> None:
+async def test_a_compressed_answer_is_decoded(transport: Open) -> None:
     import gzip
 
     data = gzip.compress(b"hello")
@@ -91,7 +91,7 @@ async def test_a_compressed_answer_is_decoded() -> None:
         assert await response.aread() == b"hello"
 
 
-async def test_a_redirect_is_not_followed() -> None:
+async def test_a_redirect_is_not_followed(transport: Open) -> None:
     head = b"HTTP/1.1 307 Temporary\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n"
     async with serving(answering(head)) as (url, seen), transport() as one:
         response = await one.send("POST", url, headers={"x-api-key": "k"}, content=b"", read_timeout=5)
@@ -100,7 +100,7 @@ async def test_a_redirect_is_not_followed() -> None:
     assert len(seen) == 1
 
 
-async def test_connections_are_used_again() -> None:
+async def test_connections_are_used_again(transport: Open) -> None:
     addresses = set()
 
     async def handle(_: bytes, writer: asyncio.StreamWriter) -> None:
@@ -115,7 +115,7 @@ async def test_connections_are_used_again() -> None:
     assert len(addresses) == 1
 
 
-async def failed(url: str, timeout: float | None = 5) -> ProviderError:
+async def failed(transport: Open, url: str, timeout: float | None = 5) -> ProviderError:
     async with transport() as one:
         with pytest.raises(ProviderError) as caught:
             response = await one.send("POST", url, headers={}, content=b"", read_timeout=timeout)
@@ -126,54 +126,54 @@ async def failed(url: str, timeout: float | None = 5) -> ProviderError:
     return caught.value
 
 
-async def test_a_server_that_is_not_there_is_a_retryable_error_that_names_only_the_host() -> None:
+async def test_a_server_that_is_not_there_is_a_retryable_error_that_names_only_the_host(transport: Open) -> None:
     async with serving(answering()) as (url, _):
         pass
-    error = await failed(f"{url}/path?key=secret")
+    error = await failed(transport, f"{url}/path?key=secret")
     assert (error.status, error.retryable, error.code) == (None, True, "provider_unreachable")
     assert url in error.message
     assert "secret" not in str(error)
 
 
-async def test_a_connection_cut_while_answering_is_a_retryable_error() -> None:
+async def test_a_connection_cut_while_answering_is_a_retryable_error(transport: Open) -> None:
     async def handle(_: bytes, writer: asyncio.StreamWriter) -> None:
         writer.write(OK + b"3\r\nabc\r\n")
         writer.close()
 
     async with serving(handle) as (url, _):
-        error = await failed(url)
+        error = await failed(transport, url)
     assert (error.status, error.retryable) == (None, True)
 
 
-async def test_a_connection_cut_before_answering_is_a_retryable_error() -> None:
+async def test_a_connection_cut_before_answering_is_a_retryable_error(transport: Open) -> None:
     async def handle(_: bytes, writer: asyncio.StreamWriter) -> None:
         writer.close()
 
     async with serving(handle) as (url, _):
-        assert (await failed(url)).retryable
+        assert (await failed(transport, url)).retryable
 
 
-async def test_silence_for_longer_than_accepted_is_a_retryable_error() -> None:
+async def test_silence_for_longer_than_accepted_is_a_retryable_error(transport: Open) -> None:
     async with serving(answering(OK)) as (url, _):
-        error = await failed(url, timeout=0.01)
+        error = await failed(transport, url, timeout=0.01)
     assert error.retryable
     assert "silent" in error.message
 
 
-async def test_an_answer_that_is_not_http_is_a_retryable_error() -> None:
+async def test_an_answer_that_is_not_http_is_a_retryable_error(transport: Open) -> None:
     async with serving(answering(b"SSH-2.0-OpenSSH\r\n\r\n")) as (url, _):
-        assert (await failed(url)).retryable
+        assert (await failed(transport, url)).retryable
 
 
 @pytest.mark.parametrize("url", ["ftp://h/x", "nonsense"])
-async def test_an_address_that_cannot_be_used_is_not_worth_another_attempt(url: str) -> None:
-    error = await failed(url)
+async def test_an_address_that_cannot_be_used_is_not_worth_another_attempt(url: str, transport: Open) -> None:
+    error = await failed(transport, url)
     assert not error.retryable
     assert error.code == "invalid_url"
 
 
 @pytest.mark.parametrize("key", ["sk-secret\n", "sk-secret\u2026"])
-async def test_a_key_that_http_cannot_carry_is_not_shown(key: str) -> None:
+async def test_a_key_that_http_cannot_carry_is_not_shown(key: str, transport: Open) -> None:
     async with serving(answering(OK)) as (url, _), transport() as one:
         with pytest.raises(ProviderError) as caught:
             await one.send("POST", url, headers={"x-api-key": key}, content=b"", read_timeout=5)

@@ -11,8 +11,8 @@ import pytest_asyncio
 
 from flue.errors import ProviderError
 from flue.messages import ImageContent, Json, ThinkingContent, ToolCall, Usage
-from flue.models import Httpx2Transport
 from flue.models.compat import Compat, compat_for
+from flue.ports import HttpTransport
 from flue.testing.provider_server import ProviderServer, RawReply, call, reply
 from tests.models.over_http import LOOK, PNG, Conversation, model_at, transport_of
 
@@ -21,7 +21,7 @@ API = "openai-completions"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def transport() -> AsyncIterator[Httpx2Transport]:
+async def transport() -> AsyncIterator[HttpTransport]:
     async with transport_of() as transport:
         yield transport
 
@@ -42,7 +42,7 @@ def arguments(calls: Iterable[ToolCall]) -> list[Json]:
 # ---------------------------------------------------------------------------------------------------- requests
 
 
-async def test_the_request_to_openai(transport: Httpx2Transport) -> None:
+async def test_the_request_to_openai(transport: HttpTransport) -> None:
     compat = compat_for("https://api.openai.com/v1")
     async with ProviderServer() as server:
         model = model_at(server, API, transport, id="gpt-5.5", compat=compat, reasoning=True, max_tokens=1000)
@@ -77,7 +77,7 @@ async def test_the_request_to_openai(transport: Httpx2Transport) -> None:
     }
 
 
-async def test_a_plain_model_on_an_unknown_host_gets_only_what_every_host_reads(transport: Httpx2Transport) -> None:
+async def test_a_plain_model_on_an_unknown_host_gets_only_what_every_host_reads(transport: HttpTransport) -> None:
     async with ProviderServer() as server:
         compat = compat_for("http://localhost:8000/v1")
         conversation = Conversation(model_at(server, API, transport, compat=compat), system=" ", affinity="s")
@@ -107,7 +107,7 @@ async def test_a_plain_model_on_an_unknown_host_gets_only_what_every_host_reads(
     ],
 )
 async def test_hosts_are_asked_to_think_in_their_own_words(
-    host: str, level: str, expected: Json, transport: Httpx2Transport
+    host: str, level: str, expected: Json, transport: HttpTransport
 ) -> None:
     async with ProviderServer() as server:
         model = model_at(server, API, transport, compat=compat_for(host), reasoning=True)
@@ -117,7 +117,7 @@ async def test_hosts_are_asked_to_think_in_their_own_words(
     assert {name: sent[name] for name in names if name in sent} == expected
 
 
-async def test_a_level_is_called_what_the_model_calls_it(transport: Httpx2Transport) -> None:
+async def test_a_level_is_called_what_the_model_calls_it(transport: HttpTransport) -> None:
     compat = Compat(thinking_levels=(("off", "none"), ("medium", None), ("xhigh", "max")))
     async with ProviderServer(check=False) as server:
         model = model_at(server, API, transport, compat=compat, reasoning=True)
@@ -139,7 +139,7 @@ async def test_a_level_is_called_what_the_model_calls_it(transport: Httpx2Transp
     ],
 )
 async def test_hosts_differ_in_role_store_and_limit(
-    host: str, role: str, store: bool, limit: str, transport: Httpx2Transport
+    host: str, role: str, store: bool, limit: str, transport: HttpTransport
 ) -> None:
     async with ProviderServer() as server:
         model = model_at(server, API, transport, compat=compat_for(host), reasoning=True)
@@ -151,7 +151,7 @@ async def test_hosts_differ_in_role_store_and_limit(
     assert len({"max_tokens", "max_completion_tokens"} & set(sent)) == 1
 
 
-async def test_session_affinity_goes_into_headers_where_a_host_wants_it(transport: Httpx2Transport) -> None:
+async def test_session_affinity_goes_into_headers_where_a_host_wants_it(transport: HttpTransport) -> None:
     async with ProviderServer() as server:
         compat = Compat(send_session_affinity_headers=True)
         await Conversation(model_at(server, API, transport, compat=compat), affinity="s-1").say("hello")
@@ -161,7 +161,7 @@ async def test_session_affinity_goes_into_headers_where_a_host_wants_it(transpor
     assert "session_id" not in second
 
 
-async def test_images_in_tool_results_follow_in_one_user_message(transport: Httpx2Transport) -> None:
+async def test_images_in_tool_results_follow_in_one_user_message(transport: HttpTransport) -> None:
     image = ImageContent(PNG, "image/png")
     async with ProviderServer([reply(calls=[call("look"), call("look")])]) as server:
         conversation = Conversation(model_at(server, API, transport, input=("text", "image")), tools=[LOOK])
@@ -174,7 +174,7 @@ async def test_images_in_tool_results_follow_in_one_user_message(transport: Http
     assert (behind["role"], behind["content"][1:]) == ("user", [url, url])
 
 
-async def test_over_long_call_ids_are_cut_and_stay_different(transport: Httpx2Transport) -> None:
+async def test_over_long_call_ids_are_cut_and_stay_different(transport: HttpTransport) -> None:
     calls = [call("look", id="call_" + "x" * 50 + str(number)) for number in range(3)]
     async with ProviderServer([reply(calls=calls)]) as server:
         conversation = Conversation(model_at(server, API, transport), tools=[LOOK])
@@ -186,7 +186,7 @@ async def test_over_long_call_ids_are_cut_and_stay_different(transport: Httpx2Tr
     assert max(map(len, sent)) == 40
 
 
-async def test_deepseek_gets_reasoning_with_every_answer_even_when_there_was_none(transport: Httpx2Transport) -> None:
+async def test_deepseek_gets_reasoning_with_every_answer_even_when_there_was_none(transport: HttpTransport) -> None:
     compat = compat_for("https://api.deepseek.com")
     async with ProviderServer([reply("a", thinking="why"), "b", "c"]) as server:
         conversation = Conversation(model_at(server, API, transport, compat=compat, reasoning=True))
@@ -201,7 +201,7 @@ async def test_deepseek_gets_reasoning_with_every_answer_even_when_there_was_non
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning", "reasoning_text"])
 async def test_reasoning_is_read_from_three_fields_and_replayed_by_the_same_name(
-    field: str, transport: Httpx2Transport
+    field: str, transport: HttpTransport
 ) -> None:
     script = chunks({field: "so "}, {field: "what"}, {"content": "that"})
     async with ProviderServer([script]) as server:
@@ -214,7 +214,7 @@ async def test_reasoning_is_read_from_three_fields_and_replayed_by_the_same_name
     assert sent == {"role": "assistant", "content": "that", field: "so what"}
 
 
-async def test_reasoning_that_comes_in_two_fields_is_read_once(transport: Httpx2Transport) -> None:
+async def test_reasoning_that_comes_in_two_fields_is_read_once(transport: HttpTransport) -> None:
     async with ProviderServer([chunks({"reasoning": "so", "reasoning_content": "so"}, {"content": "x"})]) as server:
         answer = await Conversation(model_at(server, API, transport)).say("hello")
     assert answer.content[0] == ThinkingContent("so", "reasoning_content")
@@ -225,7 +225,7 @@ async def test_reasoning_that_comes_in_two_fields_is_read_once(transport: Httpx2
     [["no-index"], ["no-ids"], ["repeat-ids"], ["no-index", "repeat-ids"], ["no-index", "no-ids"], ["start-delta"]],
 )
 async def test_parallel_calls_are_told_apart_however_they_are_numbered(
-    quirks: list[Any], transport: Httpx2Transport
+    quirks: list[Any], transport: HttpTransport
 ) -> None:
     calls = [call("look", {"at": "first place"}), call("look", {"at": "second place"})]
     async with ProviderServer([reply(calls=calls, quirks=quirks, delta_size=5)]) as server:
@@ -264,7 +264,7 @@ def piece(index: int | None, id: str | None, name: str | None, text: Any) -> Jso
     ids=["all numbered 0", "new id in every delta", "interleaved", "one id for all", "objects, no index", "one chunk"],
 )
 async def test_hosts_that_number_calls_in_their_own_way_are_understood(
-    deltas: list[Json], transport: Httpx2Transport
+    deltas: list[Json], transport: HttpTransport
 ) -> None:
     async with ProviderServer([chunks(*deltas, finish="tool_calls")]) as server:
         conversation = Conversation(model_at(server, API, transport), tools=[LOOK])
@@ -280,14 +280,14 @@ async def test_hosts_that_number_calls_in_their_own_way_are_understood(
     [[piece(0, "a", "look", '{"n":')], [piece(0, "a", None, "{}")], [{"content": 5}]],
     ids=["half arguments", "no name", "text that is a number"],
 )
-async def test_what_cannot_be_read_is_retryable(deltas: list[Json], transport: Httpx2Transport) -> None:
+async def test_what_cannot_be_read_is_retryable(deltas: list[Json], transport: HttpTransport) -> None:
     async with ProviderServer([chunks(*deltas)]) as server:
         with pytest.raises(ProviderError) as caught:
             await Conversation(model_at(server, API, transport)).say("hello")
     assert caught.value.retryable
 
 
-async def test_encrypted_reasoning_of_a_call_goes_back_with_it(transport: Httpx2Transport) -> None:
+async def test_encrypted_reasoning_of_a_call_goes_back_with_it(transport: HttpTransport) -> None:
     detail = {"type": "reasoning.encrypted", "id": "a", "data": "opaque"}
     script = chunks(piece(0, "a", "look", "{}"), {"reasoning_details": [{"type": "reasoning.text"}, detail]})
     async with ProviderServer([script]) as server:
@@ -319,14 +319,14 @@ async def test_encrypted_reasoning_of_a_call_goes_back_with_it(transport: Httpx2
     ids=["plain", "details", "deepseek", "reasoning only in the total", "null details", "none"],
 )
 async def test_usage_is_read_in_every_dialect(
-    usage: Json | None, expected: tuple[int, ...], transport: Httpx2Transport
+    usage: Json | None, expected: tuple[int, ...], transport: HttpTransport
 ) -> None:
     async with ProviderServer([chunks({"content": "x"}, usage=usage)]) as server:
         found = (await Conversation(model_at(server, API, transport)).say("hello")).usage
     assert (found.input, found.output, found.cache_read, found.cache_write) == expected
 
 
-async def test_usage_inside_the_choice_counts_too(transport: Httpx2Transport) -> None:
+async def test_usage_inside_the_choice_counts_too(transport: HttpTransport) -> None:
     choice = {"index": 0, "delta": {"content": "x"}, "finish_reason": "stop", "usage": {"prompt_tokens": 5}}
     body = f"data: {json.dumps({'choices': [choice]})}\n\n".encode()
     async with ProviderServer([RawReply(200, body, "text/event-stream")]) as server:
@@ -338,26 +338,26 @@ async def test_usage_inside_the_choice_counts_too(transport: Httpx2Transport) ->
     ("reason", "expected"),
     [("stop", "stop"), ("end", "stop"), ("length", "length"), ("content_filter", "error"), ("network_error", "error")],
 )
-async def test_finish_reasons_are_translated(reason: str, expected: str, transport: Httpx2Transport) -> None:
+async def test_finish_reasons_are_translated(reason: str, expected: str, transport: HttpTransport) -> None:
     async with ProviderServer([chunks({"content": "x"}, finish=reason)]) as server:
         answer = await Conversation(model_at(server, API, transport)).say("hello")
     assert answer.stop_reason == expected
     assert (answer.error_message is not None) is (expected == "error")
 
 
-async def test_a_call_makes_the_reason_tool_use_whatever_the_host_says(transport: Httpx2Transport) -> None:
+async def test_a_call_makes_the_reason_tool_use_whatever_the_host_says(transport: HttpTransport) -> None:
     async with ProviderServer([chunks(piece(0, "a", "look", "{}"), finish="stop")]) as server:
         answer = await Conversation(model_at(server, API, transport), tools=[LOOK]).say("hello")
     assert answer.stop_reason == "toolUse"
 
 
-async def test_a_refusal_is_text(transport: Httpx2Transport) -> None:
+async def test_a_refusal_is_text(transport: HttpTransport) -> None:
     async with ProviderServer([chunks({"refusal": "I "}, {"refusal": "won't."})]) as server:
         answer = await Conversation(model_at(server, API, transport)).say("hello")
     assert (answer.text, answer.response_id) == ("I won't.", "chatcmpl-9")
 
 
-async def test_a_finish_reason_completes_the_answer_even_without_the_end_mark(transport: Httpx2Transport) -> None:
+async def test_a_finish_reason_completes_the_answer_even_without_the_end_mark(transport: HttpTransport) -> None:
     async with ProviderServer([chunks({"content": "x"}, done=False)]) as server:
         answer = await Conversation(model_at(server, API, transport)).say("hello")
     assert answer.text == "x"

@@ -19,8 +19,9 @@ from flue.messages import (
     UserMessage,
     message_from_json,
 )
-from flue.models import Httpx2Transport, Models, configure_provider
+from flue.models import Models, configure_provider
 from flue.models.compat import Compat
+from flue.ports import HttpTransport
 from flue.registrations import Registrations, using_registrations
 from flue.testing.provider_server import ProviderServer, RawReply, call, reply
 from tests.models.over_http import LOOK, PNG, Conversation, model_at, transport_of
@@ -30,7 +31,7 @@ API = "openai-responses"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def transport() -> AsyncIterator[Httpx2Transport]:
+async def transport() -> AsyncIterator[HttpTransport]:
     async with transport_of() as transport:
         yield transport
 
@@ -53,7 +54,7 @@ def done(index: int, **item: Any) -> Json:
 # ---------------------------------------------------------------------------------------------------- requests
 
 
-async def test_the_request_of_a_reasoning_model(transport: Httpx2Transport) -> None:
+async def test_the_request_of_a_reasoning_model(transport: HttpTransport) -> None:
     async with ProviderServer() as server:
         model = model_at(server, API, transport, id="gpt-5.5", reasoning=True, max_tokens=1000)
         options: Json = {"thinking": "high", "max_tokens": 5, "affinity": "session-" + "x" * 80}
@@ -86,7 +87,7 @@ async def test_the_request_of_a_reasoning_model(transport: Httpx2Transport) -> N
     }
 
 
-async def test_the_request_of_a_plain_model(transport: Httpx2Transport) -> None:
+async def test_the_request_of_a_plain_model(transport: HttpTransport) -> None:
     async with ProviderServer() as server:
         await Conversation(model_at(server, API, transport)).say("hello")
         assert server.requests[0].json == {
@@ -110,7 +111,7 @@ async def test_the_request_of_a_plain_model(transport: Httpx2Transport) -> None:
     ids=["no name for off", "a name for off", "cannot be off"],
 )
 async def test_thinking_off_is_said_as_far_as_the_model_can(
-    names: tuple[tuple[str, str | None], ...], expected: Json | None, transport: Httpx2Transport
+    names: tuple[tuple[str, str | None], ...], expected: Json | None, transport: HttpTransport
 ) -> None:
     async with ProviderServer() as server:
         model = model_at(server, API, transport, compat=Compat(thinking_levels=names), reasoning=True)
@@ -118,7 +119,7 @@ async def test_thinking_off_is_said_as_far_as_the_model_can(
         assert server.requests[0].json.get("reasoning") == expected
 
 
-async def test_configure_provider_lets_the_provider_keep_responses(transport: Httpx2Transport) -> None:
+async def test_configure_provider_lets_the_provider_keep_responses(transport: HttpTransport) -> None:
     async with ProviderServer([reply("a", thinking="plan"), "b"]) as server:
         with using_registrations(Registrations()):
             server.register("acme", api=API, reasoning=True)
@@ -131,7 +132,7 @@ async def test_configure_provider_lets_the_provider_keep_responses(transport: Ht
     assert [item.get("type") for item in sent["input"][2:4]] == ["reasoning", "message"]
 
 
-async def test_images_go_to_the_model_inside_tool_results(transport: Httpx2Transport) -> None:
+async def test_images_go_to_the_model_inside_tool_results(transport: HttpTransport) -> None:
     image = ImageContent(PNG, "image/png")
     async with ProviderServer([reply(calls=[call("look")])]) as server:
         conversation = Conversation(model_at(server, API, transport, input=("text", "image")), tools=[LOOK])
@@ -145,7 +146,7 @@ async def test_images_go_to_the_model_inside_tool_results(transport: Httpx2Trans
 # ------------------------------------------------------------------------------------------------- reasoning
 
 
-async def test_items_go_back_as_they_came_with_their_ids(transport: Httpx2Transport) -> None:
+async def test_items_go_back_as_they_came_with_their_ids(transport: HttpTransport) -> None:
     async with ProviderServer(
         [reply("Hm.", thinking="plan", calls=[call("look", {"at": "x"}, id="call_1")])]
     ) as server:
@@ -163,7 +164,7 @@ async def test_items_go_back_as_they_came_with_their_ids(transport: Httpx2Transp
     assert result == {"type": "function_call_output", "call_id": "call_1", "output": "ok"}
 
 
-async def test_item_ids_stay_behind_when_another_model_takes_over(transport: Httpx2Transport) -> None:
+async def test_item_ids_stay_behind_when_another_model_takes_over(transport: HttpTransport) -> None:
     async with ProviderServer([reply("Hm.", thinking="plan", calls=[call("look")])]) as server:
         conversation = Conversation(model_at(server, API, transport, reasoning=True), tools=[LOOK])
         await conversation.say("hello")
@@ -175,7 +176,7 @@ async def test_item_ids_stay_behind_when_another_model_takes_over(transport: Htt
     assert not any("id" in item for item in items)
 
 
-async def test_item_ids_stay_behind_without_the_reasoning_before_them(transport: Httpx2Transport) -> None:
+async def test_item_ids_stay_behind_without_the_reasoning_before_them(transport: HttpTransport) -> None:
     script = [reply("Hm.", thinking="plan", calls=[call("look")])]
     async with ProviderServer(script) as server:  # not known to reason, so nothing encrypted was asked for
         conversation = Conversation(model_at(server, API, transport), tools=[LOOK])
@@ -186,7 +187,7 @@ async def test_item_ids_stay_behind_without_the_reasoning_before_them(transport:
     assert not any("id" in item for item in items)
 
 
-async def test_reasoning_that_was_cut_off_before_its_answer_is_left_out(transport: Httpx2Transport) -> None:
+async def test_reasoning_that_was_cut_off_before_its_answer_is_left_out(transport: HttpTransport) -> None:
     async with ProviderServer([reply(thinking="endless", stop_reason="length")]) as server:
         conversation = Conversation(model_at(server, API, transport, reasoning=True))
         first = await conversation.say("hello")
@@ -197,7 +198,7 @@ async def test_reasoning_that_was_cut_off_before_its_answer_is_left_out(transpor
     assert [item["role"] for item in items] == ["developer", "user", "user"]
 
 
-async def test_calls_with_one_call_id_are_told_apart(transport: Httpx2Transport) -> None:
+async def test_calls_with_one_call_id_are_told_apart(transport: HttpTransport) -> None:
     async with ProviderServer(
         [reply(calls=[call("look", id="call_0")]), reply(calls=[call("look", id="call_0")])]
     ) as server:
@@ -208,7 +209,7 @@ async def test_calls_with_one_call_id_are_told_apart(transport: Httpx2Transport)
     assert answer.text == "two"
 
 
-async def test_a_conversation_from_a_store_replays_reasoning(transport: Httpx2Transport) -> None:
+async def test_a_conversation_from_a_store_replays_reasoning(transport: HttpTransport) -> None:
     async with ProviderServer([reply("Hm.", thinking="plan")]) as server:
         first = Conversation(model_at(server, API, transport, reasoning=True))
         stored = await first.say("hello")
@@ -223,7 +224,7 @@ async def test_a_conversation_from_a_store_replays_reasoning(transport: Httpx2Tr
 # ----------------------------------------------------------------------------------------------------- answers
 
 
-async def test_parts_of_a_summary_are_separate_paragraphs(transport: Httpx2Transport) -> None:
+async def test_parts_of_a_summary_are_separate_paragraphs(transport: HttpTransport) -> None:
     place = {"output_index": 0, "item_id": "rs_1"}
     summary = [{"type": "summary_text", "text": "one"}, {"type": "summary_text", "text": "two"}]
     script = events(
@@ -248,7 +249,7 @@ async def test_parts_of_a_summary_are_separate_paragraphs(transport: Httpx2Trans
     }
 
 
-async def test_items_without_deltas_are_read_whole(transport: Httpx2Transport) -> None:
+async def test_items_without_deltas_are_read_whole(transport: HttpTransport) -> None:
     script = events(
         {"type": "response.created", "response": {"id": "resp_1"}},
         done(0, type="reasoning", id="rs_1", summary=[], content=[{"type": "reasoning_text", "text": "hm"}]),
@@ -269,14 +270,14 @@ async def test_items_without_deltas_are_read_whole(transport: Httpx2Transport) -
 
 
 @pytest.mark.parametrize("quirk", ["", "[[quirk failed-event]]"])
-async def test_both_forms_of_an_error_event_are_understood(quirk: str, transport: Httpx2Transport) -> None:
+async def test_both_forms_of_an_error_event_are_understood(quirk: str, transport: HttpTransport) -> None:
     async with ProviderServer() as server:
         with pytest.raises(ProviderError, match="On fire") as caught:
             await Conversation(model_at(server, API, transport)).say(f"{quirk} [[error-event On fire]]")
     assert caught.value.retryable
 
 
-async def test_an_error_of_a_host_that_names_no_events_is_understood(transport: Httpx2Transport) -> None:
+async def test_an_error_of_a_host_that_names_no_events_is_understood(transport: HttpTransport) -> None:
     script = events({"type": "error", "code": "server_error", "message": "On fire"}, named=False)
     async with ProviderServer([script]) as server:
         with pytest.raises(ProviderError, match="On fire") as caught:
@@ -284,7 +285,7 @@ async def test_an_error_of_a_host_that_names_no_events_is_understood(transport: 
     assert caught.value.retryable
 
 
-async def test_an_overflow_inside_the_stream_is_recognised(transport: Httpx2Transport) -> None:
+async def test_an_overflow_inside_the_stream_is_recognised(transport: HttpTransport) -> None:
     error = {"code": "context_length_exceeded", "message": "Your input exceeds the context window of this model."}
     async with ProviderServer([events(completed("failed", error=error))]) as server:
         with pytest.raises(ProviderError) as caught:
@@ -295,7 +296,7 @@ async def test_an_overflow_inside_the_stream_is_recognised(transport: Httpx2Tran
 @pytest.mark.parametrize(
     ("reason", "expected"), [("max_output_tokens", "length"), ("content_filter", "error"), (None, "error")]
 )
-async def test_an_incomplete_response_says_why(reason: str | None, expected: str, transport: Httpx2Transport) -> None:
+async def test_an_incomplete_response_says_why(reason: str | None, expected: str, transport: HttpTransport) -> None:
     details = {"reason": reason} if reason else None
     script = events(
         done(0, type="message", id="msg_1", content=[{"type": "output_text", "text": "said"}]),

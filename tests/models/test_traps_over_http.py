@@ -11,12 +11,12 @@ import pytest_asyncio
 
 from flue.errors import ProviderError
 from flue.messages import ImageContent, Json, TextContent, ThinkingContent, ToolCall, Usage, UserMessage
-from flue.models import Httpx2Transport, Models
+from flue.models import Models
 from flue.models.compat import Compat
-from flue.ports import Delta
+from flue.ports import Delta, HttpTransport
 from flue.registrations import Registrations, using_registrations
 from flue.testing.provider_server import APIS, ProviderServer, Reply, call, reply
-from tests.models.over_http import LOOK, PNG, Conversation, ImpatientTransport, model_at, transport_of
+from tests.models.over_http import LOOK, PNG, Conversation, ImpatientTransport, model_at, transport_by
 
 # One event loop for the module, so that the transport's client is made once.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -24,10 +24,14 @@ ANTHROPIC, COMPLETIONS, RESPONSES, GOOGLE = APIS
 each_api = pytest.mark.parametrize("api", APIS)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def transport() -> AsyncIterator[Httpx2Transport]:
-    async with transport_of(ImpatientTransport) as transport:
-        yield transport
+# `make faults` runs all of it over the transport of Workers too; in every run test_http.py tests that transport.
+WAYS = ["httpx2", pytest.param("fetch", marks=pytest.mark.faults)]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=WAYS)
+async def transport(request: pytest.FixtureRequest) -> AsyncIterator[HttpTransport]:
+    async with transport_by(request.param) as transport:
+        yield ImpatientTransport(transport)
 
 
 def texts(deltas: list[Delta], kind: str = "text_delta") -> list[str]:
@@ -44,7 +48,7 @@ async def failure(conversation: Conversation, text: str) -> ProviderError:
 
 
 @each_api
-async def test_text_streams_and_ends_as_a_message(api: str, transport: Httpx2Transport) -> None:
+async def test_text_streams_and_ends_as_a_message(api: str, transport: HttpTransport) -> None:
     async with ProviderServer([Reply(content=(TextContent("Grüße, 世界\u2028\n  ok"),), delta_size=4)]) as server:
         conversation = Conversation(model_at(server, api, transport))
         answer = await conversation.say("hello")
@@ -55,14 +59,14 @@ async def test_text_streams_and_ends_as_a_message(api: str, transport: Httpx2Tra
 
 @each_api
 @pytest.mark.parametrize("mangle", ["[[split 1]]", "[[split 7]]", "[[quirk crlf]] [[split 3]]", "[[quirk comments]]"])
-async def test_a_stream_in_odd_pieces_reads_the_same(api: str, mangle: str, transport: Httpx2Transport) -> None:
+async def test_a_stream_in_odd_pieces_reads_the_same(api: str, mangle: str, transport: HttpTransport) -> None:
     async with ProviderServer() as server:
         answer = await Conversation(model_at(server, api, transport)).say(f"{mangle} żółć 👩‍🚀")
     assert answer.text == "żółć 👩‍🚀"
 
 
 @each_api
-async def test_thinking_comes_before_text_as_its_own_block(api: str, transport: Httpx2Transport) -> None:
+async def test_thinking_comes_before_text_as_its_own_block(api: str, transport: HttpTransport) -> None:
     async with ProviderServer([reply("Four.", thinking="Two and two.", delta_size=3)]) as server:
         conversation = Conversation(model_at(server, api, transport, reasoning=True))
         answer = await conversation.say("2+2?")
@@ -75,7 +79,7 @@ async def test_thinking_comes_before_text_as_its_own_block(api: str, transport: 
 
 @each_api
 async def test_a_tool_call_comes_with_its_arguments_and_its_result_is_understood(
-    api: str, transport: Httpx2Transport
+    api: str, transport: HttpTransport
 ) -> None:
     arguments = {"at": "[[\u2028\"{'}", "n": 1.5, "deep": {"list": [None, True]}}
     async with ProviderServer([reply("Let me look.", calls=[call("look", arguments)], delta_size=5)]) as server:
@@ -92,7 +96,7 @@ async def test_a_tool_call_comes_with_its_arguments_and_its_result_is_understood
 
 
 @each_api
-async def test_parallel_calls_keep_their_order_and_have_different_ids(api: str, transport: Httpx2Transport) -> None:
+async def test_parallel_calls_keep_their_order_and_have_different_ids(api: str, transport: HttpTransport) -> None:
     calls = [call("look", {"at": "a"}), call("look", {}), call("look", {"at": "c" * 100})]
     async with ProviderServer([reply(calls=calls)]) as server:
         conversation = Conversation(model_at(server, api, transport), tools=[LOOK])
@@ -108,7 +112,7 @@ async def test_parallel_calls_keep_their_order_and_have_different_ids(api: str, 
 
 
 @each_api
-async def test_a_long_tool_loop_stays_valid(api: str, transport: Httpx2Transport) -> None:
+async def test_a_long_tool_loop_stays_valid(api: str, transport: HttpTransport) -> None:
     async with ProviderServer() as server:
         conversation = Conversation(model_at(server, api, transport), tools=[LOOK])
         answer = await conversation.say('[[call look {"at": "x"}]] [[call look {}]] [[repeat 12]]')
@@ -123,7 +127,7 @@ async def test_a_long_tool_loop_stays_valid(api: str, transport: Httpx2Transport
 
 @each_api
 async def test_a_call_whose_result_is_missing_does_not_brick_the_conversation(
-    api: str, transport: Httpx2Transport
+    api: str, transport: HttpTransport
 ) -> None:
     async with ProviderServer([reply(calls=[call("look", {"at": "a"}), call("look", {"at": "b"})])]) as server:
         conversation = Conversation(model_at(server, api, transport), tools=[LOOK])
@@ -133,7 +137,7 @@ async def test_a_call_whose_result_is_missing_does_not_brick_the_conversation(
 
 
 @each_api
-async def test_images_arrive_from_the_user_and_from_tools(api: str, transport: Httpx2Transport) -> None:
+async def test_images_arrive_from_the_user_and_from_tools(api: str, transport: HttpTransport) -> None:
     image = ImageContent(PNG, "image/png")
     async with ProviderServer(
         [reply("A cat.", calls=[call("look"), call("look")]), "Two more cats.", "Yes."]
@@ -148,7 +152,7 @@ async def test_images_arrive_from_the_user_and_from_tools(api: str, transport: H
 
 
 @each_api
-async def test_a_model_that_cannot_see_is_told_that_there_was_an_image(api: str, transport: Httpx2Transport) -> None:
+async def test_a_model_that_cannot_see_is_told_that_there_was_an_image(api: str, transport: HttpTransport) -> None:
     async with ProviderServer() as server:
         answer = await Conversation(model_at(server, api, transport)).say("Look:", ImageContent(PNG, "image/png"))
         assert PNG not in server.requests[0].body.decode()
@@ -156,7 +160,7 @@ async def test_a_model_that_cannot_see_is_told_that_there_was_an_image(api: str,
 
 
 @each_api
-async def test_usage_counts_cached_tokens_apart_and_is_priced(api: str, transport: Httpx2Transport) -> None:
+async def test_usage_counts_cached_tokens_apart_and_is_priced(api: str, transport: HttpTransport) -> None:
     told = Usage(input=1000, output=500, cache_read=4000)
     async with ProviderServer([reply("x", thinking="y", usage=told)]) as server:
         facts: Json = {"reasoning": True, "price_input": 3.0, "price_output": 15.0, "price_cache_read": 0.3}
@@ -166,14 +170,14 @@ async def test_usage_counts_cached_tokens_apart_and_is_priced(api: str, transpor
 
 
 @each_api
-async def test_an_answer_that_hit_the_limit_says_so(api: str, transport: Httpx2Transport) -> None:
+async def test_an_answer_that_hit_the_limit_says_so(api: str, transport: HttpTransport) -> None:
     async with ProviderServer() as server:
         answer = await Conversation(model_at(server, api, transport)).say("[[stop length]] and so")
     assert (answer.stop_reason, answer.text) == ("length", "and so")
 
 
 @each_api
-async def test_a_refusal_by_the_provider_is_an_answer_with_an_error(api: str, transport: Httpx2Transport) -> None:
+async def test_a_refusal_by_the_provider_is_an_answer_with_an_error(api: str, transport: HttpTransport) -> None:
     async with ProviderServer() as server:
         answer = await Conversation(model_at(server, api, transport)).say("[[stop error]] no")
     assert answer.stop_reason == "error"
@@ -181,7 +185,7 @@ async def test_a_refusal_by_the_provider_is_an_answer_with_an_error(api: str, tr
 
 
 @each_api
-async def test_two_thousand_identical_deltas_are_all_kept(api: str, transport: Httpx2Transport) -> None:
+async def test_two_thousand_identical_deltas_are_all_kept(api: str, transport: HttpTransport) -> None:
     async with ProviderServer() as server:
         conversation = Conversation(model_at(server, api, transport))
         answer = await conversation.say("[[deltas 2000 ha]]")
@@ -190,7 +194,7 @@ async def test_two_thousand_identical_deltas_are_all_kept(api: str, transport: H
 
 
 @each_api
-async def test_a_delta_inside_the_start_event_is_not_lost(api: str, transport: Httpx2Transport) -> None:
+async def test_a_delta_inside_the_start_event_is_not_lost(api: str, transport: HttpTransport) -> None:
     calls = [call("look", {"at": "first"}), call("look", {"at": "second"})]
     script = [reply("Beginning, end.", calls=calls, quirks=["start-delta"], delta_size=9)]
     async with ProviderServer(script) as server:
@@ -206,7 +210,7 @@ async def test_a_delta_inside_the_start_event_is_not_lost(api: str, transport: H
 @each_api
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 503, 529])
 async def test_passing_errors_are_retryable_with_the_providers_wish(
-    api: str, status: int, transport: Httpx2Transport
+    api: str, status: int, transport: HttpTransport
 ) -> None:
     async with ProviderServer() as server:
         conversation = Conversation(model_at(server, api, transport))
@@ -218,21 +222,21 @@ async def test_passing_errors_are_retryable_with_the_providers_wish(
 
 @each_api
 @pytest.mark.parametrize("status", [400, 403, 404, 422])
-async def test_lasting_errors_are_not_retryable(api: str, status: int, transport: Httpx2Transport) -> None:
+async def test_lasting_errors_are_not_retryable(api: str, status: int, transport: HttpTransport) -> None:
     async with ProviderServer() as server:
         error = await failure(Conversation(model_at(server, api, transport)), f"[[error {status} No.]]")
     assert (error.status, error.retryable, error.overflow) == (status, False, False)
 
 
 @each_api
-async def test_an_overflow_is_recognised(api: str, transport: Httpx2Transport) -> None:
+async def test_an_overflow_is_recognised(api: str, transport: HttpTransport) -> None:
     async with ProviderServer() as server:
         error = await failure(Conversation(model_at(server, api, transport)), "[[overflow]]")
     assert (error.overflow, error.retryable, error.code) == (True, False, "context_overflow")
 
 
 @each_api
-async def test_a_wrong_key_is_refused_and_never_quoted(api: str, transport: Httpx2Transport) -> None:
+async def test_a_wrong_key_is_refused_and_never_quoted(api: str, transport: HttpTransport) -> None:
     async with ProviderServer(api_key="sk-right-key") as server:
         error = await failure(Conversation(model_at(server, api, transport, key="sk-wrong-key")), "hello")
         answer = await Conversation(model_at(server, api, transport, key="sk-right-key")).say("hello")
@@ -244,14 +248,14 @@ async def test_a_wrong_key_is_refused_and_never_quoted(api: str, transport: Http
 
 @each_api
 @pytest.mark.parametrize("how", ["[[cut]]", "[[drop]]"])
-async def test_a_cut_connection_is_a_retryable_transport_error(api: str, how: str, transport: Httpx2Transport) -> None:
+async def test_a_cut_connection_is_a_retryable_transport_error(api: str, how: str, transport: HttpTransport) -> None:
     async with ProviderServer() as server:
         error = await failure(Conversation(model_at(server, api, transport)), how)
     assert (error.status, error.retryable) == (None, True)
 
 
 @each_api
-async def test_a_clean_end_without_the_final_event_is_no_success(api: str, transport: Httpx2Transport) -> None:
+async def test_a_clean_end_without_the_final_event_is_no_success(api: str, transport: HttpTransport) -> None:
     async with ProviderServer() as server:
         conversation = Conversation(model_at(server, api, transport))
         error = await failure(conversation, "[[truncate]]")
@@ -260,7 +264,7 @@ async def test_a_clean_end_without_the_final_event_is_no_success(api: str, trans
 
 
 @each_api
-async def test_a_truncated_tool_call_is_no_success_either(api: str, transport: Httpx2Transport) -> None:
+async def test_a_truncated_tool_call_is_no_success_either(api: str, transport: HttpTransport) -> None:
     async with ProviderServer() as server:
         conversation = Conversation(model_at(server, api, transport), tools=[LOOK])
         error = await failure(conversation, '[[call look {"at": "somewhere"}]] [[truncate]]')
@@ -268,7 +272,7 @@ async def test_a_truncated_tool_call_is_no_success_either(api: str, transport: H
 
 
 @each_api
-async def test_an_error_inside_the_stream_is_raised_as_one(api: str, transport: Httpx2Transport) -> None:
+async def test_an_error_inside_the_stream_is_raised_as_one(api: str, transport: HttpTransport) -> None:
     async with ProviderServer() as server:
         conversation = Conversation(model_at(server, api, transport))
         error = await failure(conversation, "[[error-event The kitchen is on fire.]]")
@@ -278,7 +282,7 @@ async def test_an_error_inside_the_stream_is_raised_as_one(api: str, transport: 
 
 
 @each_api
-async def test_a_web_page_is_no_answer(api: str, transport: Httpx2Transport) -> None:
+async def test_a_web_page_is_no_answer(api: str, transport: HttpTransport) -> None:
     async with ProviderServer() as server:
         error = await failure(Conversation(model_at(server, api, transport)), "[[html]]")
     assert error.retryable
@@ -289,7 +293,7 @@ async def test_a_web_page_is_no_answer(api: str, transport: Httpx2Transport) -> 
 @each_api
 @pytest.mark.parametrize("how", ["[[hang]]", "[[silence]]"])
 async def test_silence_ends_with_the_read_timeout(
-    api: str, how: str, transport: Httpx2Transport, monkeypatch: pytest.MonkeyPatch
+    api: str, how: str, transport: HttpTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ImpatientTransport, "patience", 0.1)
     async with ProviderServer() as server:
@@ -300,7 +304,7 @@ async def test_silence_ends_with_the_read_timeout(
 
 
 @each_api
-async def test_closing_the_stream_closes_the_connection(api: str, transport: Httpx2Transport) -> None:
+async def test_closing_the_stream_closes_the_connection(api: str, transport: HttpTransport) -> None:
     async with ProviderServer() as server:
         conversation = Conversation(model_at(server, api, transport))
         conversation.transcript.append(UserMessage((TextContent("[[hang]]"),)))
@@ -311,7 +315,7 @@ async def test_closing_the_stream_closes_the_connection(api: str, transport: Htt
 
 
 @each_api
-async def test_after_a_failure_the_same_conversation_goes_on(api: str, transport: Httpx2Transport) -> None:
+async def test_after_a_failure_the_same_conversation_goes_on(api: str, transport: HttpTransport) -> None:
     async with ProviderServer() as server:
         conversation = Conversation(model_at(server, api, transport))
         await failure(conversation, "[[times 1 error 529]] here I am")
@@ -320,7 +324,7 @@ async def test_after_a_failure_the_same_conversation_goes_on(api: str, transport
 
 
 @each_api
-async def test_connections_are_used_again(api: str, transport: Httpx2Transport) -> None:
+async def test_connections_are_used_again(api: str, transport: HttpTransport) -> None:
     async with ProviderServer() as server:
         conversation = Conversation(model_at(server, api, transport))
         for _ in range(5):
@@ -332,7 +336,7 @@ async def test_connections_are_used_again(api: str, transport: Httpx2Transport) 
 
 
 @each_api
-async def test_thinking_goes_back_signed_to_the_same_model(api: str, transport: Httpx2Transport) -> None:
+async def test_thinking_goes_back_signed_to_the_same_model(api: str, transport: HttpTransport) -> None:
     async with ProviderServer([reply("Hm.", thinking="secret plan", calls=[call("look")])]) as server:
         conversation = Conversation(model_at(server, api, transport, id="gemini-3-x", reasoning=True), tools=[LOOK])
         await conversation.say("Think.")
@@ -353,7 +357,7 @@ async def test_thinking_goes_back_signed_to_the_same_model(api: str, transport: 
 @each_api
 @pytest.mark.parametrize("change", [{"id": "gemini-3-other"}, {"provider": "elsewhere"}])
 async def test_another_model_gets_thinking_as_text_without_signatures(
-    api: str, change: dict[str, str], transport: Httpx2Transport
+    api: str, change: dict[str, str], transport: HttpTransport
 ) -> None:
     script = [reply("Hm.", thinking="secret plan", calls=[call("look")])]
     async with ProviderServer(script) as server:
@@ -375,7 +379,7 @@ async def test_another_model_gets_thinking_as_text_without_signatures(
 
 @pytest.mark.parametrize("to", APIS)
 @each_api
-async def test_a_conversation_moves_between_protocols(api: str, to: str, transport: Httpx2Transport) -> None:
+async def test_a_conversation_moves_between_protocols(api: str, to: str, transport: HttpTransport) -> None:
     calls = [call("look", {"at": "a"}), call("look", {"at": "b"})]
     async with ProviderServer([reply("Hm.", thinking="plan", calls=calls, quirks=["call-ids"])]) as server:
         conversation = Conversation(model_at(server, api, transport, reasoning=True), tools=[LOOK])
@@ -386,7 +390,7 @@ async def test_a_conversation_moves_between_protocols(api: str, to: str, transpo
 
 
 @each_api
-async def test_a_registered_server_answers_under_its_provider_id(api: str, transport: Httpx2Transport) -> None:
+async def test_a_registered_server_answers_under_its_provider_id(api: str, transport: HttpTransport) -> None:
     async with ProviderServer(api_key="k-123") as server:
         with using_registrations(Registrations()):
             server.register("acme", api=api, context_window=1000)
@@ -396,7 +400,7 @@ async def test_a_registered_server_answers_under_its_provider_id(api: str, trans
     assert answer.text == "hello"
 
 
-async def test_a_null_finish_reason_is_fine_only_where_it_is_expected(transport: Httpx2Transport) -> None:
+async def test_a_null_finish_reason_is_fine_only_where_it_is_expected(transport: HttpTransport) -> None:
     local = Compat(finish_reason_optional=True)
     async with ProviderServer() as server:
         relaxed = await Conversation(model_at(server, COMPLETIONS, transport, compat=local)).say(

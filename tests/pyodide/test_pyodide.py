@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-from pathlib import Path
+import asyncio
 from typing import Any
 
 import pytest
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-INSTALLED = ROOT / "build" / "pyodide"
+from tests.pyodide.node import run_in_pyodide
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 
-def require(condition: bool, reason: str) -> None:
-    """Skip the test, but fail it where everything is meant to be there."""
-    if not condition and os.environ.get("CI"):
-        pytest.fail(reason)
-    if not condition:
-        pytest.skip(reason)
-
-
 @pytest.fixture(scope="module")
 def report() -> Any:
-    node = shutil.which("node")
-    require(node is not None, "node is not on the path")
-    require((INSTALLED / "installed").is_file(), "Pyodide is not installed; run: make e2e-setup")
-    command = [str(node), str(HERE / "run.mjs"), str(INSTALLED), str(ROOT / "src"), str(HERE / "program.py")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return asyncio.run(run_in_pyodide("program.py"))
 
 
 def test_it_really_is_the_python_of_a_worker(report: Any) -> None:

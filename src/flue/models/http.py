@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from flue.errors import ProviderError
+from flue.models.transport_failures import SILENT, unreachable, unusable_address, unusable_header
 
 if TYPE_CHECKING:
     import httpx2
@@ -43,16 +43,11 @@ class Httpx2Transport:
             request = client.build_request(method, url, headers=dict(headers), content=content, timeout=timeout)
             return Httpx2Response(await client.send(request, stream=True), url)
         except (httpx2.LocalProtocolError, UnicodeEncodeError):
-            # Not chained and not quoted: these errors hold the header's value, which may be the key.
-            raise ProviderError(
-                f"A header of the request to {_host(url)} has characters that HTTP does not allow.",
-                code="invalid_header",
-                hint="Look for line breaks or letters outside ASCII in the API key and the configured headers.",
-            ) from None
+            raise unusable_header(url) from None  # these errors hold the header's value
         except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
-            raise ProviderError(f"The address {_host(url)!r} cannot be used: {error}", code="invalid_url") from error
+            raise unusable_address(url, error) from error
         except httpx2.TransportError as error:
-            raise _unreachable(url, error) from error
+            raise _failure(url, error) from error
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop."""
@@ -95,7 +90,7 @@ class Httpx2Response:
             async for chunk in chunks:
                 yield chunk
         except (httpx2.TransportError, httpx2.DecodingError) as error:
-            raise _unreachable(self._url, error) from error
+            raise _failure(self._url, error) from error
 
     async def aread(self) -> bytes:
         """Return the rest of the body."""
@@ -106,25 +101,12 @@ class Httpx2Response:
         await self._response.aclose()
 
 
-def _host(url: str) -> str:
-    """Return scheme and host only: paths and queries may hold secrets."""
-    try:
-        parts = urlsplit(url)
-        return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
-    except ValueError:
-        return "(unreadable)"
-
-
-def _unreachable(url: str, error: Exception) -> ProviderError:
+def _failure(url: str, error: Exception) -> ProviderError:
     import httpx2
 
     reason = str(error).rstrip(".") or type(error).__name__
-    hint = ""
     if isinstance(error, httpx2.ReadTimeout):
-        what = "kept silent for too long"
-    elif isinstance(error, httpx2.ConnectTimeout | httpx2.ConnectError):
-        what = f"cannot be reached: {reason}"
-        hint = "Check the network, and the provider's base URL."
-    else:
-        what = f"broke the connection: {reason}"
-    return ProviderError(f"{_host(url)} {what}.", status=None, retryable=True, code="provider_unreachable", hint=hint)
+        return unreachable(url, SILENT)
+    if isinstance(error, httpx2.ConnectTimeout | httpx2.ConnectError):
+        return unreachable(url, f"cannot be reached: {reason}", "Check the network, and the provider's base URL.")
+    return unreachable(url, f"broke the connection: {reason}")
