@@ -27,3 +27,12 @@ def newer_format(what: str, found: object, known: int) -> DurabilityError:
 def store_closed(what: str) -> DurabilityError:
     """Return the error for using a store after `aclose()`."""
     return DurabilityError(f"{what} is closed.", code="store_closed", hint="Open a new store to go on.")
+
+
+def invalid_text(what: str) -> DurabilityError:
+    """Return the error for text that is no valid Unicode, meant for a database."""
+    return DurabilityError(
+        f"Text for {what} is not valid Unicode (it has half of a surrogate pair).",
+        code="store_invalid_text",
+        hint="Encode JSON with ensure_ascii=True, or replace what is not valid.",
+    )

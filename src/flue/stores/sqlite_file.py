@@ -11,7 +11,7 @@ from pathlib import Path
 
 from flue.errors import DurabilityError, FlueError
 from flue.stores.connection import Connection
-from flue.stores.failures import newer_format
+from flue.stores.failures import invalid_text, newer_format
 from flue.stores.group_commit import Verdict
 from flue.stores.sql.schema import SQLITE_MIGRATIONS, Migration
 
@@ -207,11 +207,7 @@ def explain(error: Exception, what: str) -> Exception:
     if isinstance(error, FlueError):
         return error
     if isinstance(error, UnicodeEncodeError):
-        explained = DurabilityError(
-            f"Text for {what} is not valid Unicode (it has half of a surrogate pair).",
-            code="store_invalid_text",
-            hint="Encode JSON with ensure_ascii=True, or replace what is not valid.",
-        )
+        explained: Exception = invalid_text(what)
     else:
         code, failed, hint = _MEANINGS.get(_code(error), ("store_error", "failed", ""))
         if isinstance(error, OSError):

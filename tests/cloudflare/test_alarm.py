@@ -1,0 +1,146 @@
+"""When a Durable Object's alarm is set: the object must not sleep on what it has to do, nor wake up for nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from flue.cloudflare.store import DurableObjectStore
+from flue.durable.records import Message, Outcome, Schedule, Wait
+from flue.testing import VirtualClock
+from flue.testing.work_contract import admission, claim_one
+from tests.cloudflare.standin.storage import Disk, Storage
+
+KEEP = 20_000
+
+
+class Scene:
+    """An object's store on a clock of its own."""
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+        self.disk = Disk()
+        self.statements: list[str] = []
+        self.storage = Storage(self.disk, now=self.clock.now_ms, before=self.statements.append)
+        self.store = DurableObjectStore(self.storage, self.clock)
+
+    @property
+    def now(self) -> int:
+        return self.clock.now_ms()
+
+    def evict(self) -> None:
+        """Go on in a new isolate."""
+        self.storage = self.storage.evict()
+        self.store = DurableObjectStore(self.storage, self.clock)
+
+    @property
+    def alarm(self) -> int | None:
+        """Return in how many milliseconds the alarm rings."""
+        return None if self.disk.alarm is None else self.disk.alarm - self.now
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    scene = Scene()
+    yield scene
+    scene.disk.close()
+
+
+async def test_accepted_work_keeps_the_object_awake_until_it_has_ended(scene: Scene) -> None:
+    await scene.store.admit(admission("s1"), now=scene.now)
+    assert scene.alarm == KEEP
+    await scene.clock.advance(5)
+    claim = await claim_one(scene.store, "a1", now=scene.now)
+    assert scene.alarm == KEEP - 5000, "an alarm that is early enough stays"
+    await scene.store.settle(claim, Outcome("completed"), now=scene.now)
+    assert scene.alarm is None
+
+
+async def test_parked_work_is_woken_in_time_and_what_waits_for_somebody_wakes_nobody(scene: Scene) -> None:
+    await scene.store.admit(admission("s1"), now=scene.now)
+    claim = await claim_one(scene.store, "a1", now=scene.now)
+    await scene.store.park(claim, Wait("event", scene.now + 86_400_000, ("paid",)), now=scene.now)
+    assert scene.alarm == 86_400_000
+    await scene.store.admit(admission("s2"), now=scene.now)
+    assert scene.alarm == 86_400_000, "what waits behind parked work cannot run"
+    await scene.store.deliver("s1", Message("m1", "paid"), now=scene.now)
+    assert scene.alarm == KEEP
+    claim = await claim_one(scene.store, "a2", now=scene.now)
+    await scene.store.park(claim, Wait("approval", names=("yes",)), now=scene.now)
+    assert scene.alarm is None
+
+
+async def test_a_wake_up_that_is_sooner_than_the_keep_alive_is_kept_to_the_millisecond(scene: Scene) -> None:
+    for lane in ("l1", "l2"):
+        await scene.store.admit(admission(lane, lane), now=scene.now)
+    claims = [await claim_one(scene.store, f"a{n}", now=scene.now) for n in range(2)]
+    await scene.store.park(claims[0], Wait("sleep", scene.now + 1234), now=scene.now)
+    assert scene.alarm == 1234
+    await scene.store.settle(claims[1], Outcome("completed"), now=scene.now)
+    assert scene.alarm == 1234
+
+
+async def test_a_schedule_sets_the_alarm(scene: Scene) -> None:
+    daily = await scene.store.put_schedule(Schedule("daily", "{}", scene.now + 60_000))
+    await scene.store.put_schedule(Schedule("hourly", "{}", scene.now + 90_000))
+    assert scene.alarm == 60_000
+    await scene.store.fire(daily, scene.now + 120_000, None, now=scene.now)
+    assert scene.alarm == 90_000
+    await scene.store.delete_schedules(["hourly"])
+    assert scene.alarm == 120_000
+    await scene.store.delete_schedules(["daily"])
+    assert scene.alarm is None
+
+
+async def test_the_alarm_of_work_that_ended_without_this_isolates_doing_is_deleted(scene: Scene) -> None:
+    await scene.store.admit(admission("s1"), now=scene.now)
+    scene.evict()
+    await scene.store.cancel("s1", "enough", now=scene.now)
+    assert scene.alarm is None
+
+
+async def test_the_handler_sets_it_anew_while_work_goes_on(scene: Scene) -> None:
+    await scene.store.admit(admission("s1"), now=scene.now)
+    await scene.clock.advance(20)
+    with scene.storage.handling():
+        assert await scene.store.rearm() == scene.now + KEEP
+    assert scene.alarm == KEEP
+    claim = await claim_one(scene.store, "a1", now=scene.now)
+    await scene.clock.advance(20)
+    with scene.storage.handling():
+        await scene.store.rearm()
+        await scene.store.settle(claim, Outcome("completed"), now=scene.now)
+    assert scene.alarm is None
+
+
+async def test_the_handler_of_an_isolate_that_knows_nothing_sets_it_from_the_tables(scene: Scene) -> None:
+    await scene.store.put_schedule(Schedule("daily", "{}", scene.now + 60_000))
+    await scene.clock.advance(60)
+    scene.evict()
+    with scene.storage.handling():
+        await scene.store.rearm()
+    assert scene.alarm == KEEP, "what is overdue is looked at now, and again if that comes to nothing"
+    await scene.store.fire(Schedule("daily", "{}", scene.now), None, None, now=scene.now)
+    assert scene.alarm is None
+
+
+async def test_work_that_parks_while_an_alarm_is_being_handled_gets_an_alarm_of_its_own(scene: Scene) -> None:
+    await scene.store.admit(admission("s1"), now=scene.now)
+    claim = await claim_one(scene.store, "a1", now=scene.now)
+    await scene.clock.advance(20)
+    with scene.storage.handling():
+        await scene.store.rearm()
+        await scene.store.park(claim, Wait("sleep", scene.now + KEEP), now=scene.now)
+    assert scene.alarm == KEEP
+
+
+async def test_a_transition_that_is_refused_or_changes_nothing_due_does_not_touch_it(scene: Scene) -> None:
+    await scene.store.admit(admission("s1"), now=scene.now)
+    claim = await claim_one(scene.store, "a1", now=scene.now)
+    scene.statements.clear()
+    for _ in range(3):
+        await scene.store.renew("one", [claim], now=scene.now, lease_until=scene.now + 1000)
+        await scene.store.reserve_indices("s1", 10)
+    assert "ALARM" not in scene.statements
+    assert not [sql for sql in scene.statements if "schedules" in sql]
