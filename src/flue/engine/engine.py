@@ -48,6 +48,9 @@ class EngineSettings:
     With `take_over` the engine claims all the work that is free, whoever accepted it, and fires schedules: what servers
     do. Without, it claims what was accepted or adopted here, and what stands before that in its lanes. With
     `log_failures` it logs what the application's own code raised, with the traceback.
+
+    With `hibernates` no timer is pending while nothing runs here, for a host that puts the process to sleep then. Such
+    a host has an alarm that the store sets and whose handler calls `look()`, and a store whose wake-ups are never lost.
     """
 
     lease: float = 30.0
@@ -56,6 +59,7 @@ class EngineSettings:
     keep: KeepFor = field(default_factory=KeepFor)
     take_over: bool = True
     log_failures: bool = False
+    hibernates: bool = False
 
 
 class Engine:
@@ -73,8 +77,8 @@ class Engine:
         settings: EngineSettings | None = None,
     ) -> None:
         self.owner = owner or ids.ulid()
-        self.watches = Watches(store, clock)
         self.settings = settings or EngineSettings()
+        self.watches = Watches(store, clock, looks_again=not self.settings.hibernates)
         self._store = store
         self._clock = clock
         self._ids = ids
@@ -283,6 +287,8 @@ class Engine:
 
     async def _sleep_time(self) -> float | None:
         """Return the seconds until something is due by itself, None for never."""
+        if self.settings.hibernates:
+            return None
         due = await self._store.next_due(self.owner)
         # What is due and stays so, as another project's schedule in the same database, must not keep the loop busy.
         return None if due is None else max((due - self._clock.now_ms()) / 1000, _SOON)
@@ -367,5 +373,7 @@ class Engine:
         parked = attempt.rest.result() is None
         if parked or len(self._workers) == self.settings.concurrency - 1:
             self._look("due" if parked else "work")
+        if self.settings.hibernates and not self._workers and self._heart is not None:
+            self._heart.cancel()
         if self._pruning.due and not self._draining:
             self._tasks.start(self._pruning.run())

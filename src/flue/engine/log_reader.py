@@ -28,12 +28,16 @@ _LOGS = 16
 
 
 class LogReader:
-    """Reads the logs of a store. Those written in this process reach followers through `feed`, others by the store."""
+    """Reads the logs of a store. Those written in this process reach followers through `feed`, others by the store.
 
-    def __init__(self, store: DurableStore, feed: Feed, clock: Clock) -> None:
+    With `looks_again` followers look every few seconds, too.
+    """
+
+    def __init__(self, store: DurableStore, feed: Feed, clock: Clock, *, looks_again: bool = True) -> None:
         self._store = store
         self._feed = feed
         self._clock = clock
+        self._looks_again = looks_again
         self._streams = Feed()
         """Followers of instances, by stream."""
         self._stream_of: dict[str, str] = {}
@@ -141,7 +145,7 @@ class LogReader:
         """Hear of changes while there is anybody who follows."""
         if not self._followers:
             self._unlisten = self._store.listen(self._on_wake)
-            self._watch = asyncio.create_task(self._look_again())
+            self._watch = asyncio.create_task(self._look_again()) if self._looks_again else None
         self._followers += 1
         try:
             yield

@@ -96,7 +96,8 @@ class Service:
         self.store = store
         self.deployment = deployment
         feed = Feed()
-        self.log = LogReader(store, feed, runtime.clock)
+        settings = settings or EngineSettings()
+        self.log = LogReader(store, feed, runtime.clock, looks_again=not settings.hibernates)
         site = Site(store, runtime.clock, feed, log or LogSettings())
         self._prompts = Prompts(site, self.log)
         self._runs = Runs(site, runtime.ids)

@@ -16,11 +16,15 @@ _LOOK_AGAIN = 15.0
 
 
 class Watches:
-    """Who waits for which submission. What changes here is told at once; what changes elsewhere, by the store."""
+    """Who waits for which submission. What changes here is told at once; what changes elsewhere, by the store.
 
-    def __init__(self, store: DurableStore, clock: Clock) -> None:
+    With `looks_again` whoever waits looks every few seconds, too.
+    """
+
+    def __init__(self, store: DurableStore, clock: Clock, *, looks_again: bool = True) -> None:
         self._store = store
         self._clock = clock
+        self._looks_again = looks_again
         self._watches: dict[str, list[asyncio.Event]] = {}
         self._closed = False
 
@@ -74,10 +78,9 @@ class Watches:
                 del self._watches[submission_id]
 
     async def _wait(self, changed: asyncio.Event) -> None:
-        tasks: list[asyncio.Task[object]] = [
-            asyncio.create_task(changed.wait()),
-            asyncio.create_task(self._clock.sleep(_LOOK_AGAIN)),
-        ]
+        tasks: list[asyncio.Task[object]] = [asyncio.create_task(changed.wait())]
+        if self._looks_again:
+            tasks.append(asyncio.create_task(self._clock.sleep(_LOOK_AGAIN)))
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -165,17 +165,13 @@ class Workers:
     # -------------------------------------------------------------------------------------- ending it
 
     async def _expire(self, attempt: Attempt, deadline: int) -> None:
-        await self._clock.sleep(max(deadline - self._clock.now_ms(), 0) / 1000)
+        await self._ends_within(attempt, max(deadline - self._clock.now_ms(), 0) / 1000)
         if self._running.get(attempt.claim.id) is attempt:
             self.stop(attempt, "deadline")
 
     async def _force(self, attempt: Attempt) -> None:
         """Settle work that does not end although it was stopped; what it still does reaches nothing any more."""
-        assert attempt.task is not None
-        end = asyncio.create_task(self._clock.sleep(self._grace))
-        await asyncio.wait([end, attempt.task], return_when=asyncio.FIRST_COMPLETED)
-        end.cancel()
-        if attempt.task.done() or attempt.phase != "driving":
+        if await self._ends_within(attempt, self._grace) or attempt.phase != "driving":
             return
         attempt.phase = "abandoned"
         logger.error("%s did not end within %g s of being stopped.", attempt.claim.id, self._grace)
@@ -183,6 +179,13 @@ class Workers:
         await quietly(self._store.settle(attempt.claim, outcome, now=self._clock.now_ms()), "settled")
         attempt.settle(outcome)
         self._rested(attempt)
+
+    async def _ends_within(self, attempt: Attempt, seconds: float) -> bool:
+        assert attempt.task is not None
+        end = asyncio.create_task(self._clock.sleep(seconds))
+        await asyncio.wait([end, attempt.task], return_when=asyncio.FIRST_COMPLETED)
+        end.cancel()
+        return attempt.task.done()
 
     def _rested(self, attempt: Attempt) -> None:
         attempt.outbox.close()

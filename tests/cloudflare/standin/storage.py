@@ -53,6 +53,8 @@ class Disk:
     """The database of one object: what outlives its isolates. `path` None keeps it in memory."""
 
     def __init__(self, path: Path | None = None) -> None:
+        self.watch: Callable[[int | None], None] = lambda _: None
+        """Called with the time of the alarm when a commit has set it, also to the time that it had, or deleted it."""
         self.inner = sqlite3.connect(path or ":memory:", isolation_level=None)
         for limit, value in LIMITS.items():
             self.inner.setlimit(limit, value)
@@ -99,6 +101,7 @@ class Storage:
         self._alive = True
         self._depth = count()
         self._open: list[str] = []
+        self._alarm_written = False
         self._delete_later = False
 
     def evict(self) -> Storage:
@@ -122,7 +125,7 @@ class Storage:
         self.meet("BEGIN")
         self.disk.inner.execute(f"SAVEPOINT {name}")
         self._open.append(name)
-        delete_later = self._delete_later
+        before = self._delete_later, self._alarm_written
         try:
             result = closure()
             self.meet("COMMIT")
@@ -131,10 +134,11 @@ class Storage:
                 self.disk.inner.execute(f"ROLLBACK TO {name}")
                 self.disk.inner.execute(f"RELEASE {name}")
                 self._open.pop()
-                self._delete_later = delete_later
+                self._delete_later, self._alarm_written = before
             raise
         self.disk.inner.execute(f"RELEASE {name}")
         self._open.pop()
+        self._tell()
         return result
 
     def meet(self, statement: str) -> None:
@@ -163,15 +167,13 @@ class Storage:
             return Promise(error=JsError("parameter 1 is not of type 'date'.", "TypeError"))
         if time <= 0:
             return Promise(error=JsError("setAlarm() cannot be called with an alarm time <= 0", "TypeError"))
-        self.disk.alarm = max(int(time), self._now())
-        self._delete_later = False
+        self._write_alarm(max(int(time), self._now()))
         return Promise()
 
     def deleteAlarm(self) -> Promise:
         """Delete the alarm."""
         self.meet("ALARM")
-        self.disk.alarm = None
-        self._delete_later = False
+        self._write_alarm(None)
         return Promise()
 
     @contextmanager
@@ -180,8 +182,19 @@ class Storage:
         self._delete_later = True
         yield
         if self._delete_later and self._alive:
-            self.disk.alarm = None
+            self._write_alarm(None)
         self._delete_later = False
+
+    def _write_alarm(self, at: int | None) -> None:
+        self.disk.alarm = at
+        self._delete_later = False
+        self._alarm_written = True
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._alarm_written and not self._open:
+            self._alarm_written = False
+            self.disk.watch(self.disk.alarm)
 
 
 class SqlStorage:
