@@ -2,20 +2,28 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flue.stores import group_commit
 from flue.stores.connection import Connection
 from flue.stores.group_commit import GroupCommit, Work
+from tests.stores.faults import watching
 
 
 @pytest.fixture
-async def writer(tmp_path: Path) -> AsyncIterator[GroupCommit]:
+def statements() -> list[str]:
+    return []
+
+
+@pytest.fixture
+async def writer(tmp_path: Path, statements: list[str]) -> AsyncIterator[GroupCommit]:
     def connect() -> Connection:
-        connection = sqlite3.connect(tmp_path / "x.db", isolation_level=None, check_same_thread=False)
+        connection = watching(statements.append)(str(tmp_path / "x.db"))
         connection.execute("CREATE TABLE IF NOT EXISTS t (x INTEGER PRIMARY KEY)")
         return connection
 
@@ -75,6 +83,58 @@ async def test_work_that_breaks_the_transaction_fails_its_group_and_later_work_s
     # Which of its neighbours were in its group depends on when the writer looked.
     kept = [work.result() for work in (one, two) if not work.exception()]
     assert await writer.submit(stored) == kept
+
+
+async def test_those_who_shared_a_commit_share_the_next_however_many_rounds_they_take_to_write_again(
+    writer: GroupCommit, statements: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "_PATIENCE", 10.0)
+
+    async def go_on(number: int) -> None:
+        for turn in range(10):
+            await writer.submit(insert(10 * turn + number))
+            for _ in range(number % 4):
+                await asyncio.sleep(0)
+
+    await asyncio.gather(*(go_on(number) for number in range(10)))
+    # The first is committed before the others have asked.
+    assert statements.count("COMMIT") <= 11
+
+
+async def test_a_loop_that_is_stuck_holds_up_those_who_share_a_commit_with_it_for_a_moment_only(
+    writer: GroupCommit,
+) -> None:
+    assert await beside_a_stuck_loop(writer, [insert(1), insert(2)]) == [1, 2, 3]
+
+
+async def test_a_lone_write_makes_nobody_wait(writer: GroupCommit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_commit, "_PATIENCE", 1000.0)
+    assert await beside_a_stuck_loop(writer, [insert(1)]) == [1, 3]
+
+
+async def beside_a_stuck_loop(writer: GroupCommit, theirs: Sequence[Work[int]]) -> list[int]:
+    """Write here while another loop, that was told that its writes are done, does nothing else any more."""
+    queued, written, let_go = threading.Event(), threading.Event(), threading.Event()
+
+    async def get_stuck() -> None:
+        writes = [writer.submit(work) for work in theirs]
+        queued.set()
+        await asyncio.wait(writes)
+        written.set()
+        let_go.wait()
+
+    blocked = writer.submit(lambda _: queued.wait())
+    thread = threading.Thread(target=lambda: asyncio.run(get_stuck()))
+    thread.start()
+    await asyncio.to_thread(written.wait)
+    try:
+        assert await blocked
+        async with asyncio.timeout(5):
+            await writer.submit(insert(3))
+            return await writer.submit(stored)
+    finally:
+        let_go.set()
+        await asyncio.to_thread(thread.join)
 
 
 async def test_pending_names_what_is_being_written_until_it_is_committed(writer: GroupCommit) -> None:

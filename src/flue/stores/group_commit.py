@@ -1,8 +1,9 @@
 """One thread that writes to a database, and commits together what was asked for while it was committing.
 
 A durable commit costs an fsync, whatever it holds. Work submitted while a commit runs waits in a queue and becomes
-the next transaction as a whole, so one fsync serves all of it; nothing is ever delayed to make a batch larger, so
-a lone write waits for exactly one commit.
+the next transaction as a whole, so one fsync serves all of it. A lone write waits for exactly one commit. After a
+commit that served several, the next one begins when those who waited for it have had their turn: what they write next
+would otherwise be split over two, the first of them for whoever comes first.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -28,6 +30,11 @@ last two try the transaction again (two that waited for each other; a connection
 the same or on a new connection, a few times; then they fail it all."""
 
 _TRIES = 5
+_TURNS = 8
+"""Rounds of the event loop in which whoever waited goes on to what it writes next, or sends its answer."""
+_PATIENCE = 0.005
+"""Seconds to wait for those rounds at most, or as long as the commit took: anything may keep a loop busy. Within these
+it would not let this thread go on either (`sys.getswitchinterval`)."""
 _RETRIED = ("retry", "retry_reopened")
 
 
@@ -137,10 +144,13 @@ class GroupCommit:
 
     def _write(self) -> None:
         while batch := self._next_batch():
+            began = time.monotonic()
             self._commit(batch)
+            patience = max(time.monotonic() - began, _PATIENCE)
             with self._wake:
                 self._running = ()
-            self._deliver(batch)
+            for had_turn in self._deliver(batch):
+                had_turn.wait(patience)
         self._disconnect()
 
     def _next_batch(self) -> Sequence[_Job]:
@@ -208,7 +218,8 @@ class GroupCommit:
             with contextlib.suppress(Exception):  # it is given up either way
                 connection.close()
 
-    def _deliver(self, batch: Sequence[_Job]) -> None:
+    def _deliver(self, batch: Sequence[_Job]) -> list[threading.Event]:
+        """Tell who waits. Return what is set when they have had their turn, for each loop in which several waited."""
         by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
         for job in batch:
             if job.error is not None:
@@ -216,13 +227,18 @@ class GroupCommit:
             elif job.after is not None:
                 job.after()
             by_loop.setdefault(job.loop, []).append(job)
+        turns = []
         for loop, jobs in by_loop.items():
+            had_turn = threading.Event()
             # One wake-up a batch, not one a job. A loop that has been closed has nobody waiting.
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(_settle, jobs)
+                loop.call_soon_threadsafe(_settle, jobs, had_turn)
+                if len(jobs) > 1:
+                    turns.append(had_turn)
+        return turns
 
 
-def _settle(jobs: Sequence[_Job]) -> None:
+def _settle(jobs: Sequence[_Job], had_turn: threading.Event) -> None:
     for job in jobs:
         if job.future.done():  # its awaiter was cancelled
             continue
@@ -230,3 +246,12 @@ def _settle(jobs: Sequence[_Job]) -> None:
             job.future.set_exception(job.error)
         else:
             job.future.set_result(job.result)
+    if len(jobs) > 1:
+        _take_turns(jobs[0].loop, _TURNS, had_turn)
+
+
+def _take_turns(loop: asyncio.AbstractEventLoop, left: int, had_turn: threading.Event) -> None:
+    if left:
+        loop.call_soon(_take_turns, loop, left - 1, had_turn)
+    else:
+        had_turn.set()
