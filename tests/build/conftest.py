@@ -3,7 +3,7 @@ from __future__ import annotations
 import stat
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -40,20 +40,20 @@ Ant_Eater[x]==1.0 ; sys_platform == 'win32' \\
 """
 
 
+def write_files(root: Path, files: Mapping[str, str]) -> Path:
+    """Write files below a folder, which is made if it is not there."""
+    root.mkdir(exist_ok=True)
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text), encoding="utf-8")
+    return root
+
+
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
     """Write files below a project's root."""
-    root = tmp_path / "project"
-
-    def write_files(files: dict[str, str]) -> Path:
-        root.mkdir(exist_ok=True)
-        for name, text in files.items():
-            path = root / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(textwrap.dedent(text), encoding="utf-8")
-        return root
-
-    return write_files
+    return lambda files: write_files(tmp_path / "project", files)
 
 
 @pytest.fixture

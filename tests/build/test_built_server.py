@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from flue.build.server.requirements import find_uv, lock_requirements
+from flue.build.dependencies import find_uv
+from flue.build.server.requirements import lock_requirements
 from tests.build.conftest import Write
 from tests.serve.server_process import Server
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import zipfile
+from collections.abc import Iterable
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -46,6 +47,22 @@ def write_wheel(own: Distribution, folder: Path) -> Path:
     }
     for name in ("METADATA", "entry_points.txt"):
         contents[f"{stem}.dist-info/{name}"] = (own.read_text(name) or "").encode()
+    return _write(folder, stem, contents)
+
+
+def write_name_wheel(own: Distribution, folder: Path, requires: Iterable[str]) -> Path:
+    """Write a wheel without modules that says it is Flue and needs `requires`: what a resolver is given elsewhere.
+
+    Its version counts as newer than the same one from an index.
+    """
+    version = f"{own.version}{'.' if '+' in own.version else '+'}build"
+    stem = f"{NAME.replace('-', '_')}-{version}"
+    lines = ["Metadata-Version: 2.1", f"Name: {NAME}", f"Version: {version}"]
+    lines += [f"Requires-Dist: {requirement}" for requirement in requires]
+    return _write(folder, stem, {f"{stem}.dist-info/METADATA": "\n".join([*lines, ""]).encode()})
+
+
+def _write(folder: Path, stem: str, contents: dict[str, bytes]) -> Path:
     contents[f"{stem}.dist-info/WHEEL"] = _WHEEL.encode()
     record = f"{stem}.dist-info/RECORD"
     lines = [f"{name},sha256={_digest(data)},{len(data)}" for name, data in contents.items()]

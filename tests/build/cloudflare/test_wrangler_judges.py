@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,60 +11,15 @@ import pytest
 from flue.build.cloudflare.jsonc import read_jsonc, write_jsonc
 from flue.build.cloudflare.wrangler_env import GLOBAL, INHERITED, relocate, select_environment
 from flue.build.cloudflare.wrangler_merge import Merged
+from tests.build.cloudflare.conftest import Deploy
 from tests.build.cloudflare.samples import CLASSES, ONE_SANDBOX, OUTBOUND, TWO_SANDBOXES, additions, javascript, merge
+from tests.build.cloudflare.tools import WRANGLER
 
-ROOT = Path(__file__).resolve().parents[3]
-INSTALLED = ROOT / "build" / "wrangler"
-QUIET = {
-    "CI": "1",
-    "CLOUDFLARE_CF_FETCH_ENABLED": "false",
-    "WRANGLER_HIDE_BANNER": "true",
-    "WRANGLER_SEND_ERROR_REPORTS": "false",
-    "WRANGLER_SEND_METRICS": "false",
-}
 ENTRY = "from workers import DurableObject, Response, WorkerEntrypoint\n" + "".join(
     f"class {name}(DurableObject): pass\n" for name in [found.class_name for found in CLASSES]
 )
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
-
-Deploy = Callable[..., str]
-
-
-def require(condition: bool, reason: str) -> None:
-    """Skip the test, but fail it where everything is meant to be there."""
-    if not condition and os.environ.get("CI"):
-        pytest.fail(reason)
-    if not condition:
-        pytest.skip(reason)
-
-
-@pytest.fixture(scope="module")
-def node() -> str:
-    """Return a Node that Wrangler runs on: 22 or newer, the installed one where the machine's is older."""
-    require((INSTALLED / "installed").is_file(), "Wrangler is not installed; run: make e2e-setup")
-    bundled = [*INSTALLED.glob("node_modules/node-linux-*/bin/node")]
-    found = str(bundled[0]) if bundled else shutil.which("node") or ""
-    require(bool(found), "node is not on the path")
-    version = subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout
-    require(int(version.strip("v").split(".")[0]) >= 22, f"Wrangler needs Node 22 or newer, this is {version.strip()}")
-    return found
-
-
-@pytest.fixture
-def deploy(node: str, tmp_path: Path) -> Deploy:
-    """Run `wrangler deploy --dry-run` in the project's root and return what it prints."""
-
-    def run(*arguments: str) -> str:
-        wrangler = str(INSTALLED / "node_modules/wrangler/wrangler-dist/cli.js")
-        command = [node, wrangler, "deploy", "--dry-run", "--containers-rollout=none", *arguments]
-        home = {"HOME": str(tmp_path / "home"), "PATH": os.environ["PATH"]}
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=QUIET | home)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "WARNING" not in done.stdout + done.stderr
-        return done.stdout
-
-    return run
 
 
 def write_project(root: Path, user: dict[str, Any], merged: Merged, environment: str | None = None) -> None:
@@ -82,7 +33,7 @@ def write_project(root: Path, user: dict[str, Any], merged: Merged, environment:
         texts["dist/sandboxes/sandboxes.js"] = merged.sandboxes.entry("../../.flue/cloudflare.js")
         texts[".flue/cloudflare.js"] = OUTBOUND
         texts |= dict.fromkeys(("Dockerfile", "docker/python.Dockerfile", "docker/node.Dockerfile"), "FROM scratch\n")
-        (root / "node_modules").symlink_to(INSTALLED / "node_modules")
+        (root / "node_modules").symlink_to(WRANGLER / "node_modules")
     texts[".wrangler/deploy/config.json"] = json.dumps({"configPath": "../../dist/worker/wrangler.json"})
     for name, text in texts.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -138,7 +89,7 @@ def test_declarative_exports_can_be_deployed(deploy: Deploy, tmp_path: Path) -> 
 
 
 def test_what_environments_inherit_is_what_wrangler_says_in_its_schema(node: str) -> None:
-    schema = json.loads((INSTALLED / "node_modules/wrangler/config-schema.json").read_text(encoding="utf-8"))
+    schema = json.loads((WRANGLER / "node_modules/wrangler/config-schema.json").read_text(encoding="utf-8"))
     block = schema["definitions"]["RawEnvironment"]["properties"]
     everything = schema["definitions"]["RawConfig"]["properties"].keys()
     notes = ("not automatically inherited", "must be specified separately in each named environment")

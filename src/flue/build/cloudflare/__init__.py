@@ -1,4 +1,5 @@
-"""What `flue build --target cloudflare` decides before it writes anything: names, classes, wrangler configuration.
+"""What `flue build --target cloudflare` writes: a Python Worker, its configuration, and what both are made of.
 
-Only `wrangler_file` reads files; everything else turns data into data, the same for the same input.
+`build` puts it together. Names, classes and the merge of configurations turn data into data; the other modules read the
+project, run pip and Node, and write.
 """

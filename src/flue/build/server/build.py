@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flue.build.dependencies import find_uv
 from flue.build.output import copy_file, earlier, write_output
 from flue.build.server.dockerfile import dockerfile
-from flue.build.server.requirements import WHEELS, Lock, find_uv, lock_requirements
+from flue.build.server.requirements import WHEELS, Lock, lock_requirements
 from flue.build.sources import Sources, find_sources
 from flue.messages import Json
 from flue.project.config import Config, load_config

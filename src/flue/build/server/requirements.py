@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import shutil
-import subprocess
 import sys
 import tempfile
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from flue.build.dependencies import dependencies_of, normalised, run_resolver, write_lines
 from flue.build.own_wheel import NAME, installed, is_from_index, write_wheel
 from flue.errors import ConfigError
 
 WHEELS = "wheels"
 _PIN = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?==\S+")
-_TIMEOUT = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +56,12 @@ def lock_requirements(project: Path, folder: Path, *, before: Path | None, uv: s
         (folder / WHEELS).mkdir()
         wheel = write_wheel(own, folder / WHEELS)
     with tempfile.TemporaryDirectory() as scratch:
-        asked = [_write(Path(scratch, "flue.in"), [f"{NAME}[server]=={own.version}"])]
-        dependencies = _dependencies(project)
+        asked = [write_lines(Path(scratch, "flue.in"), [f"{NAME}[server]=={own.version}"])]
+        dependencies = dependencies_of(project)
         if isinstance(dependencies, Path):
             asked.append(dependencies)
         else:
-            asked.append(_write(Path(scratch, "project.in"), dependencies))
+            asked.append(write_lines(Path(scratch, "project.in"), dependencies))
         links = None if wheel is None else wheel.parent
         question = _Question(project, asked, links, before, Path(scratch))
         pins = _pins(_with_pip(question) if uv is None else _with_uv(uv, question))
@@ -76,26 +72,6 @@ def lock_requirements(project: Path, folder: Path, *, before: Path | None, uv: s
     lines += [" \\\n    ".join(pins[name]) for name in sorted(pins)]
     text = "\n".join(lines) + "\n"
     return Lock(text, len(pins), "uv") if uv is not None else Lock(text, len(pins), "pip", (_pip_notice(),))
-
-
-def find_uv() -> str | None:
-    """Return the uv to use: the one that runs this, the one of this environment, or any."""
-    beside = Path(sys.executable).with_name("uv")
-    return os.environ.get("UV") or (str(beside) if beside.is_file() else shutil.which("uv"))
-
-
-def _dependencies(project: Path) -> list[str] | Path:
-    """Return the project's own requirements, or the file that lists them."""
-    file, listed = project / "pyproject.toml", project / "requirements.txt"
-    table = tomllib.loads(file.read_text(encoding="utf-8-sig")).get("project", {}) if file.is_file() else {}
-    if "dependencies" not in table and listed.is_file():
-        return listed
-    return [str(requirement) for requirement in table.get("dependencies", [])]
-
-
-def _write(path: Path, lines: list[str]) -> Path:
-    path.write_text("\n".join([*lines, ""]), encoding="utf-8")
-    return path
 
 
 def _pip_notice() -> str:
@@ -112,9 +88,9 @@ def _with_uv(uv: str, question: _Question) -> str:
     command += ["--output-file", str(output), *_link_options(question.links)]
     if (question.project / "uv.lock").is_file():
         export = [uv, "export", "--quiet", "--frozen", "--no-dev", "--no-hashes", "--no-header", "--no-annotate"]
-        kept = _run([*export, "--no-emit-project", "--directory", str(question.project)])
-        command += ["--constraints", str(_write(question.scratch / "uv.lock.txt", _constraints(kept)))]
-    _run([*command, *map(str, question.asked)])
+        kept = run_resolver([*export, "--no-emit-project", "--directory", str(question.project)])
+        command += ["--constraints", str(write_lines(question.scratch / "uv.lock.txt", _constraints(kept)))]
+    run_resolver([*command, *map(str, question.asked)])
     return output.read_text(encoding="utf-8")
 
 
@@ -125,13 +101,13 @@ def _with_pip(question: _Question) -> str:
     for file in question.asked:
         command += ["--requirement", str(file)]
     if question.before is None:
-        _run(command)
+        run_resolver(command)
     else:
         kept = _constraints(question.before.read_text(encoding="utf-8"))
         try:
-            _run([*command, "--constraint", str(_write(question.scratch / "before.txt", kept))])
+            run_resolver([*command, "--constraint", str(write_lines(question.scratch / "before.txt", kept))])
         except ConfigError:  # the versions of before do not fit any more
-            _run(command)
+            run_resolver(command)
     lines = []
     for item in json.loads(report.read_text(encoding="utf-8"))["install"]:
         digest = item["download_info"]["archive_info"]["hashes"]["sha256"]
@@ -141,25 +117,6 @@ def _with_pip(question: _Question) -> str:
 
 def _link_options(links: Path | None) -> list[str]:
     return [] if links is None else ["--find-links", str(links)]
-
-
-def _run(command: list[str]) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise _failed(str(error)) from error
-    if done.returncode:
-        raise _failed(done.stderr or done.stdout)
-    return done.stdout
-
-
-def _failed(said: str) -> ConfigError:
-    text = " ".join(re.sub(r"[^\x20-\x7e]+", " ", said).split())
-    return ConfigError(
-        f"The requirements cannot be locked: {text[-600:] or 'no reason given'}",
-        code="lock_failed",
-        hint="Check the project's dependencies and the way to the package index.",
-    )
 
 
 def _pins(text: str) -> dict[str, list[str]]:
@@ -176,7 +133,7 @@ def _pins(text: str) -> dict[str, list[str]]:
                 code="lock_failed",
                 hint="Publish it, or copy its modules into the project.",
             )
-        pins[re.sub(r"[-_.]+", "-", match[1]).lower()] = [head, *sorted(hashes)]
+        pins[normalised(match[1])] = [head, *sorted(hashes)]
     return pins
 
 

@@ -1,0 +1,84 @@
+"""The project's files as one Python module: a Worker has no folder of its own to read them from.
+
+The Worker writes them to its file system in memory before it loads the project.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from flue.build.sources import find_sources
+from flue.project.layout import Layout
+
+# Of a project whose modules lie in its root, what no agent reads.
+_NOT_READ = (
+    "*.lock",
+    "*Dockerfile*",
+    ".flue-build",
+    "package.json",
+    "package-lock.json",
+    "pnpm-lock.yaml",
+    "pyproject.toml",
+    "requirements*.txt",
+    "tsconfig.json",
+    "wrangler.json",
+    "wrangler.jsonc",
+    "wrangler.toml",
+    "flue.migrations.json",
+)
+_BESIDE = ("AGENTS.md", "CLAUDE.md", ".agents/")
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """The project's files by their paths in it, and what was left out although it was not to be expected."""
+
+    files: Mapping[str, bytes]
+    secrets: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
+
+    def mentions(self, text: str) -> bool:
+        """Return whether any file has this text."""
+        return any(text.encode() in data for data in self.files.values())
+
+
+def read_bundle(layout: Layout, *, without: Iterable[Path]) -> Bundle:
+    """Read what a Worker needs of a project: the source root with all that is in it, `AGENTS.md`, `.agents/`."""
+    found = find_sources(layout.root, without=[*without, layout.root / "python_modules"])
+    source = layout.source_root.relative_to(layout.root).as_posix()
+
+    def is_read(name: str) -> bool:
+        if source == ".":
+            return not any(fnmatch(name, pattern) for pattern in _NOT_READ)
+        return name.startswith((f"{source}/", *_BESIDE))
+
+    files = {name: path.read_bytes() for name, path in found.files.items() if is_read(name)}
+    return Bundle(files, tuple(filter(is_read, found.secrets)), tuple(filter(is_read, found.links)))
+
+
+def bundle_module(bundle: Bundle, layout: Layout, own_version: str) -> str:
+    """Return the text of the module `flue_bundle`."""
+    source = layout.source_root.relative_to(layout.root).as_posix()
+    digest = hashlib.sha256(own_version.encode())
+    for name, data in sorted(bundle.files.items()):
+        digest.update(f"{name}\0{len(data)}\0".encode())
+        digest.update(data)
+    files = "".join(f"        {name!r}: {data!r},\n" for name, data in sorted(bundle.files.items()))
+    return f"""\
+# Written by flue build.
+from types import SimpleNamespace
+
+BUNDLE = SimpleNamespace(
+    project={layout.root.name!r},
+    version={digest.hexdigest()[:16]!r},
+    source_root={source!r},
+    agents={tuple(sorted(layout.agents))!r},
+    workflows={tuple(sorted(layout.workflows))!r},
+    files={{
+{files}    }},
+)
+"""

@@ -1,0 +1,214 @@
+"""`flue build --target cloudflare` from a folder of empty wheels: what is written, and what is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flue.build.cloudflare.jsonc import read_jsonc
+from flue.cli.main import main
+from tests.build.cloudflare.conftest import use_index
+from tests.build.conftest import write_files
+
+CANARY = "canary-51c2"
+FILES = {
+    ".flue/workflows/daily_report.py": """
+        from texts.greeting import GREETING
+        route = True
+        async def run(ctx): return GREETING
+    """,
+    ".flue/agents/assistant.py": """
+        from flue import create_agent
+        agent = create_agent(model="anthropic/claude-sonnet-4-6")
+    """,
+    ".flue/texts/greeting.py": "GREETING = 'Grüße'\n",
+    ".flue/texts/note.md": "# Note\n",
+    ".flue/cloudflare.py": "from workers import DurableObject\nclass Counter(DurableObject): ...\nhelper = 1\n",
+    ".agents/skills/greet/SKILL.md": "---\nname: greet\ndescription: Greets.\n---\nGreet.\n",
+    "AGENTS.md": "Be kind.\n",
+    "README.md": "Not for the Worker.\n",
+    "wrangler.jsonc": """
+        {
+            "name": "reports", // the Worker's
+            "durable_objects": { "bindings": [{ "name": "COUNTER", "class_name": "Counter" }] },
+            "migrations": [{ "tag": "v1", "new_sqlite_classes": ["Counter"] }]
+        }
+    """,
+    ".env": f"KEY={CANARY}\n",
+    ".dev.vars": f"KEY={CANARY}\n",
+    ".flue/server.key": CANARY,
+}
+Build = Callable[..., int]
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with an index, and a project that was built from it once: asking pip is slow."""
+    folder = tmp_path_factory.mktemp("once")
+    with pytest.MonkeyPatch.context() as patch:
+        use_index(folder / "index", patch)
+        write_files(folder / "project", FILES)
+        patch.chdir(folder / "project")
+        assert main(["build", "--target", "cloudflare"]) == 0
+    return folder
+
+
+@pytest.fixture
+def build(once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
+    """Run `flue build --target cloudflare` in the project; what was resolved and vendored before is used again."""
+    use_index(once / "index", monkeypatch)
+    write_files(tmp_path / "project", FILES)
+    shutil.copytree(once / "project" / "dist", tmp_path / "project" / "dist")
+    monkeypatch.chdir(tmp_path / "project")
+
+    def run(*options: str) -> int:
+        before = dict(os.environ)
+        code = main(["build", "--target", "cloudflare", *options])
+        assert dict(os.environ) == before
+        return code
+
+    return run
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_build_holds_the_worker_and_no_secret_and_building_again_changes_no_byte(
+    build: Build, capsys: pytest.CaptureFixture[str]
+) -> None:
+    users = {name: Path(name).read_bytes() for name in FILES}
+    assert build() == 0
+    built = contents(Path("dist"))
+    assert {name for name in built if not name.startswith("worker/python_modules/")} == {
+        ".flue-build",
+        "requirements.txt",
+        "worker/src/entry.py",
+        "worker/src/flue_bundle.py",
+        "worker/wrangler.json",
+    }
+    assert not [name for name, data in built.items() if CANARY.encode() in data]
+    told = capsys.readouterr().err
+    assert "Left out, because their names say that they hold secrets: .flue/server.key" in told
+    assert CANARY not in told
+    assert build() == 0
+    assert contents(Path("dist")) == built
+    assert {name: Path(name).read_bytes() for name in FILES} == users
+
+
+def test_the_worker_has_its_packages_and_flue_without_what_only_a_server_needs(build: Build) -> None:
+    build()
+    modules = set(contents(Path("dist/worker/python_modules")))
+    assert {"bashkit/_bashkit.abi3.so", "pydantic_core/_pydantic_core.so", "workers/workflows.js"} <= modules
+    assert {"flue/__init__.py", "flue/harness/session.py", "flue/models/catalog.json"} <= modules
+    rooms = {name.split("/")[1] for name in modules if name.startswith("flue/")}
+    assert not rooms & {"cli", "dev", "build", "serve", "testing", "sdk", "sync"}
+    assert not {name for name in modules if "httpx" in name or "librarian" in name}
+    assert not {name for name in modules if name.endswith((".pyi", "py.typed", "RECORD", "INSTALLER"))}
+
+
+def test_the_entry_names_the_classes_and_the_bundle_holds_what_the_loader_reads(build: Build) -> None:
+    build()
+    entry = Path("dist/worker/src/entry.py").read_text(encoding="utf-8")
+    assert entry.splitlines()[1:] == [
+        "from flue.cloudflare.worker import worker",
+        "from flue_bundle import BUNDLE",
+        "",
+        "_worker = worker(BUNDLE)",
+        "Default = _worker.default",
+        "Assistant = _worker.agent('assistant')",
+        "DailyReportWorkflow = _worker.workflow('daily-report')",
+        "FlueRegistry = _worker.registry",
+        "Counter = _worker.own('Counter')",
+    ]
+    program = (
+        "import flue_bundle, json; b = flue_bundle.BUNDLE; print(json.dumps([b.source_root, b.agents, b.workflows,"
+    )
+    program += " {name: data.decode() for name, data in b.files.items()}, b.project]))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd="dist/worker/src", capture_output=True, text=True, check=True
+    )
+    source, agents, workflows, files, project = json.loads(done.stdout)
+    assert (source, agents, workflows, project) == (".flue", ["assistant"], ["daily-report"], "project")
+    wanted = {name for name in FILES if name.startswith((".flue/", ".agents/")) and not name.endswith(".key")}
+    assert set(files) == wanted | {"AGENTS.md"}
+    assert files[".flue/texts/greeting.py"] == "GREETING = 'Grüße'\n"
+
+
+def test_wrangler_is_pointed_to_the_merged_configuration_and_to_the_packages(build: Build) -> None:
+    build()
+    redirect = Path(".wrangler/deploy/config.json")
+    config = redirect.parent / json.loads(redirect.read_text())["configPath"]
+    merged = read_jsonc(config.read_text(encoding="utf-8"))
+    assert merged["name"] == "reports"
+    assert [binding["class_name"] for binding in merged["durable_objects"]["bindings"]] == [
+        "Counter",
+        "Assistant",
+        "DailyReportWorkflow",
+        "FlueRegistry",
+    ]
+    assert (config.parent / merged["main"]).is_file()
+    assert Path("python_modules").resolve() == Path("dist/worker/python_modules").resolve()
+    assert Path("python_modules/flue/__init__.py").is_file()
+
+
+def test_the_order_of_the_migrations_is_recorded_and_kept(build: Build) -> None:
+    build()
+    write_files(Path(), {".flue/agents/aardvark.py": FILES[".flue/agents/assistant.py"]})
+    build()
+    tags = ["v1", *(f"flue-class-{name}" for name in ("Assistant", "DailyReportWorkflow", "FlueRegistry", "Aardvark"))]
+    assert json.loads(Path("flue.migrations.json").read_text()) == {"(top level)": tags}
+    merged = json.loads(Path("dist/worker/wrangler.json").read_text())
+    assert [migration["tag"] for migration in merged["migrations"]] == tags
+
+
+def test_json_says_what_was_built(build: Build, capsys: pytest.CaptureFixture[str]) -> None:
+    assert build("--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["output"] == str(Path("dist").resolve())
+    files = [path for path in Path("dist/worker").rglob("*") if path.is_file() and path.name != "wrangler.json"]
+    assert report["upload"]["modules"] == len(files)
+    assert report["upload"]["bytes"] == sum(path.stat().st_size for path in files)
+    assert 0 < report["upload"]["gzipBytes"] < report["upload"]["bytes"] < report["upload"]["limitBytes"]
+    assert report["bytecode"] is False
+    assert [notice for notice in report["notices"] if "npm install -D pyodide@314" in notice]
+    assert report["leftOut"]["secrets"] == [".flue/server.key"]
+    assert report["next"] == ["npx wrangler deploy"]
+
+
+def test_packages_that_another_tool_put_into_the_root_are_not_touched(
+    build: Build, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_files(Path(), {"python_modules/mine.py": ""})
+    assert build() == 1
+    assert "[output_not_ours]" in capsys.readouterr().err
+    assert Path("python_modules/mine.py").is_file()
+
+
+def test_the_environment_of_cloudflare_env_is_built(
+    build: Build, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (Path("wrangler.jsonc")).write_text('{"name": "reports", "env": {"staging": {"vars": {"LEVEL": "2"}}}}')
+    monkeypatch.setenv("CLOUDFLARE_ENV", "staging")
+    assert build("--json") == 0
+    merged = json.loads(Path("dist/worker/wrangler.json").read_text())
+    assert (merged["name"], merged["vars"]) == ("reports-staging", {"LEVEL": "2"})
+    assert json.loads(capsys.readouterr().out)["environment"] == "staging"
+
+
+def test_a_mistake_in_the_project_fails_the_build_but_what_only_a_worker_has_does_not(
+    build: Build, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_files(Path(), {".flue/workflows/daily_report.py": "import js\nasync def run(ctx): return 1\n"})
+    assert build() == 0
+    assert "Only a Worker has that, so the modules were not checked." in capsys.readouterr().err
+    write_files(Path(), {".flue/workflows/daily_report.py": "import nonsense\nasync def run(ctx): return 1\n"})
+    assert build() == 1
+    assert "[module_failed]" in capsys.readouterr().err
