@@ -9,7 +9,7 @@ from typing import Any
 
 from flue.durable.records import Outcome
 from flue.engine.logged import LoggedEvent
-from flue.errors import SessionError
+from flue.errors import SessionError, UsageError
 
 
 class Work:
@@ -100,6 +100,13 @@ class SocketService:
     async def start_workflow(self, name: str, payload: Any, *, request: Any = None) -> Work:
         """Accept a run."""
         return await self._accept(f"workflow:{name}:{len(self.work)}", name=name, payload=payload)
+
+    async def ticket(self, submission_id: str) -> Work:
+        """Return work that was accepted."""
+        for work in self.work:
+            if work.id == submission_id:
+                return work
+        raise UsageError(f"There is no submission {submission_id}.", code="submission_not_found")
 
     async def nth(self, number: int) -> Work:
         """Wait until so much work was accepted, and return the last of it."""

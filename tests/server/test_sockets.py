@@ -102,6 +102,8 @@ def test_a_prompt_that_fails_is_answered_and_the_socket_stays_open() -> None:
         '{"version":1,"type":"ping","x":NaN}',
         "[" * 100_000,
         prompt("r" * (MAX_REQUEST_ID + 1)),
+        prompt("é" * (MAX_REQUEST_ID // 2 + 1)),
+        prompt("a\nb"),
     ],
     ids=lambda message: message[:60],
 )
@@ -306,10 +308,11 @@ def test_an_evicted_workflow_socket_still_takes_one_invocation() -> None:
 def test_a_full_attachment_fits_a_durable_object() -> None:
     machine = agent_socket()
     for number in range(MAX_PENDING):
-        machine.message(prompt("é" * (MAX_REQUEST_ID - 2) + f"{number:02}"))
+        machine.message(prompt("é" * (MAX_REQUEST_ID // 2 - 1) + f"{number:02}"))
         machine.accepted(next(reversed(machine.pending)), "sub_01M7WRB4XMFCM7GWVH6SVJKFE4")
     # developers.cloudflare.com/durable-objects/api/state: serializeAttachment takes 16,384 bytes.
-    assert len(json.dumps(machine.attachment(), ensure_ascii=False).encode()) < 16_384
+    assert len(machine.pending) == MAX_PENDING
+    assert len(json.dumps(machine.attachment())) < 16_384
 
 
 def test_an_attachment_of_another_version_is_not_guessed_at() -> None:

@@ -27,6 +27,7 @@ from flue.engine.place import Site
 from flue.engine.prompts import Prompts
 from flue.engine.runs import Runs
 from flue.engine.schedules import Schedules
+from flue.engine.watch import unknown_submission
 from flue.errors import SessionError, UsageError
 from flue.events import iso_time
 from flue.harness.env import SessionEnv
@@ -247,6 +248,14 @@ class Service:
     async def _accept(self, admission: Admission, request: Any = None) -> Ticket:
         await self.start()
         return Ticket(self.engine, self.log, await self.engine.admit(admission, request=request))
+
+    async def ticket(self, submission_id: str) -> Ticket:
+        """Return the ticket of work that was accepted before. Raises `UsageError` (`submission_not_found`)."""
+        await self.start()
+        found = await self.store.get_submission(submission_id)
+        if found is None:
+            raise unknown_submission(submission_id)
+        return Ticket(self.engine, self.log, Admitted(found.id, found.accepted_at, created=False))
 
     # --------------------------------------------------------------------------------------- steering
 

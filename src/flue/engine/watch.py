@@ -52,7 +52,7 @@ class Watches:
                 changed.clear()
                 found = await self._store.get_submission(submission_id)
                 if found is None:
-                    raise UsageError(f"There is no submission {submission_id}.", code="submission_not_found")
+                    raise unknown_submission(submission_id)
                 if found.outcome is not None:
                     return Outcome(found.outcome, found.result, found.error)
                 if until is not None and until(found):
@@ -86,3 +86,8 @@ class Watches:
         finally:
             for task in tasks:
                 task.cancel()
+
+
+def unknown_submission(submission_id: str) -> UsageError:
+    """Return the error for an id that no accepted work has, or has any more."""
+    return UsageError(f"There is no submission {submission_id}.", code="submission_not_found")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flue.server.sockets.frames import Action, StartPrompt, frame, malformed
-from flue.server.sockets.machine import MAX_REQUEST_ID, SocketMachine, is_request_id, speaks
+from flue.server.sockets.machine import ID_RULE, SocketMachine, is_request_id, speaks
 
 MAX_PENDING = 32
 """Prompts that may wait for an answer on one socket; those over it are refused, each by an error of its own."""
@@ -43,9 +43,7 @@ class AgentSocket(SocketMachine):
     def _prompt(self, message: dict[str, Any]) -> list[Action]:
         request_id, text = message.get("requestId"), message.get("message")
         if not is_request_id(request_id) or not isinstance(text, str):
-            return [
-                malformed(f'A prompt needs a "requestId" of 1 to {MAX_REQUEST_ID} characters and a text "message".')
-            ]
+            return [malformed(f'A prompt needs a "requestId" of {ID_RULE}, and a text "message".')]
         session = message.get("session", "default")
         if not isinstance(session, str) or not session.strip():
             return [malformed('The "session" of a prompt must be a text that is not blank, if there is one.')]

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from flue.server import json_text
+from flue.server.routing import has_control_characters
 from flue.server.sockets.frames import MAX_MESSAGE_BYTES, VERSION, Action, closing, frame, malformed, spliced
 
 MAX_REQUEST_ID = 128
-"""Characters of a `requestId`: the ids of all requests in flight stand in the attachment, which has to stay small."""
+"""Bytes of a `requestId`, which also has no control characters: the ids of all requests in flight stand in the
+attachment, which has to stay small."""
+ID_RULE = f"1 to {MAX_REQUEST_ID} bytes, without control characters"
 
 
 @dataclass(slots=True)
@@ -129,7 +132,7 @@ class SocketMachine(ABC):
 
 def is_request_id(value: Any) -> TypeGuard[str]:
     """Say whether a message's `requestId` is one."""
-    return isinstance(value, str) and 0 < len(value) <= MAX_REQUEST_ID
+    return isinstance(value, str) and 0 < len(value.encode()) <= MAX_REQUEST_ID and not has_control_characters(value)
 
 
 def speaks(message: dict[str, Any], *types: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flue.server.sockets.frames import Action, StartWorkflow, frame, malformed
-from flue.server.sockets.machine import MAX_REQUEST_ID, Pending, SocketMachine, is_request_id, speaks
+from flue.server.sockets.machine import ID_RULE, Pending, SocketMachine, is_request_id, speaks
 
 
 class WorkflowSocket(SocketMachine):
@@ -28,7 +28,7 @@ class WorkflowSocket(SocketMachine):
     def _received(self, message: dict[str, Any]) -> list[Action]:
         request_id = message.get("requestId")
         if not speaks(message, "invoke") or not is_request_id(request_id):
-            required = f'"version": 1, the type "invoke" and a "requestId" of 1 to {MAX_REQUEST_ID} characters'
+            required = f'"version": 1, the type "invoke" and a "requestId" of {ID_RULE}'
             return [malformed(f"A message needs {required}.")]
         if self._invoked:
             refusal = malformed("A workflow's socket takes one invocation.", request_id)
