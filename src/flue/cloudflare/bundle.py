@@ -12,13 +12,16 @@ class Bundle:
     """The files of a project, and what is in them.
 
     `files` maps paths, relative to the project's root and with forward slashes, to what they contain: everything that
-    the loader may read. `agents` and `workflows` are the names that have a Durable Object class. `version` is another
-    one for each build.
+    the loader may read. `agents` and `workflows` are the names that have a Durable Object class; `handlers` those of
+    the functions in the user's `cloudflare.py` that handle other events than requests (`scheduled`, `queue`, …).
+    `project` is the name of the project's folder; `version` is another one for each build.
     """
 
     files: Mapping[str, bytes]
     agents: tuple[str, ...] = ()
     workflows: tuple[str, ...] = ()
+    handlers: tuple[str, ...] = ()
+    project: str = "project"
     version: str = ""
 
     def unpack(self, root: Path) -> None:

@@ -30,7 +30,11 @@ FILES = {
     """,
     ".flue/texts/greeting.py": "GREETING = 'Grüße'\n",
     ".flue/texts/note.md": "# Note\n",
-    ".flue/cloudflare.py": "from workers import DurableObject\nclass Counter(DurableObject): ...\nhelper = 1\n",
+    ".flue/cloudflare.py": """
+        from workers import DurableObject
+        class Counter(DurableObject): ...
+        async def scheduled(event): ...
+    """,
     ".agents/skills/greet/SKILL.md": "---\nname: greet\ndescription: Greets.\n---\nGreet.\n",
     "AGENTS.md": "Be kind.\n",
     "README.md": "Not for the Worker.\n",
@@ -128,15 +132,13 @@ def test_the_entry_names_the_classes_and_the_bundle_holds_what_the_loader_reads(
         "FlueRegistry = _worker.registry",
         "Counter = _worker.own('Counter')",
     ]
-    program = (
-        "import flue_bundle, json; b = flue_bundle.BUNDLE; print(json.dumps([b.source_root, b.agents, b.workflows,"
-    )
+    program = "import flue_bundle, json; b = flue_bundle.BUNDLE; print(json.dumps([b.handlers, b.agents, b.workflows,"
     program += " {name: data.decode() for name, data in b.files.items()}, b.project]))"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd="dist/worker/src", capture_output=True, text=True, check=True
     )
-    source, agents, workflows, files, project = json.loads(done.stdout)
-    assert (source, agents, workflows, project) == (".flue", ["assistant"], ["daily-report"], "project")
+    handlers, agents, workflows, files, project = json.loads(done.stdout)
+    assert (handlers, agents, workflows, project) == (["scheduled"], ["assistant"], ["daily-report"], "project")
     wanted = {name for name in FILES if name.startswith((".flue/", ".agents/")) and not name.endswith(".key")}
     assert set(files) == wanted | {"AGENTS.md"}
     assert files[".flue/texts/greeting.py"] == "GREETING = 'Grüße'\n"

@@ -28,7 +28,6 @@ from flue.build.cloudflare.bundle import Bundle, bundle_module, read_bundle
 from flue.build.cloudflare.deployment import check_modules_link, point_wrangler
 from flue.build.cloudflare.entry import entry_module
 from flue.build.cloudflare.jsonc import write_jsonc
-from flue.build.cloudflare.names import durable_classes
 from flue.build.cloudflare.node import Pyodide, find_pyodide
 from flue.build.cloudflare.own_modules import own_modules
 from flue.build.cloudflare.record import RECORD, read_record, write_record
@@ -39,6 +38,7 @@ from flue.build.cloudflare.wrangler_file import has_sandbox_package, read_own_ex
 from flue.build.cloudflare.wrangler_merge import Merged, merge_wrangler
 from flue.build.output import check_output, earlier, write_output
 from flue.build.own_wheel import installed
+from flue.cloudflare.names import durable_classes
 from flue.project.config import Config
 from flue.project.layout import Layout
 
@@ -84,7 +84,7 @@ def build(layout: Layout, config: Config, *, environment: str | None = None, wit
         worker = folder / WORKER
         (worker / "src").mkdir(parents=True)
         (worker / _MAIN).write_text(entry_module(additions.classes, _own_classes(merged, additions)), encoding="utf-8")
-        text = bundle_module(bundle, layout, installed().version)
+        text = bundle_module(bundle, layout, additions.own.python, installed().version)
         (worker / "src" / "flue_bundle.py").write_text(text, encoding="utf-8")
         sizes.append(vendored.size + size_of(worker / "src"))
         shutil.copytree(vendored.folder, worker / MODULES)

@@ -30,6 +30,8 @@ _NOT_READ = (
     "wrangler.toml",
     "flue.migrations.json",
 )
+# Events that are no requests; their functions are named so (developers.cloudflare.com/workers/runtime-apis/handlers).
+_HANDLERS = frozenset({"email", "queue", "scheduled", "tail", "trace"})
 _BESIDE = ("AGENTS.md", "CLAUDE.md", ".agents/")
 
 
@@ -60,9 +62,8 @@ def read_bundle(layout: Layout, *, without: Iterable[Path]) -> Bundle:
     return Bundle(files, tuple(filter(is_read, found.secrets)), tuple(filter(is_read, found.links)))
 
 
-def bundle_module(bundle: Bundle, layout: Layout, own_version: str) -> str:
-    """Return the text of the module `flue_bundle`."""
-    source = layout.source_root.relative_to(layout.root).as_posix()
+def bundle_module(bundle: Bundle, layout: Layout, own: Iterable[str], own_version: str) -> str:
+    """Return the text of the module `flue_bundle`; `own` are the names of the user's `cloudflare.py`."""
     digest = hashlib.sha256(own_version.encode())
     for name, data in sorted(bundle.files.items()):
         digest.update(f"{name}\0{len(data)}\0".encode())
@@ -70,14 +71,14 @@ def bundle_module(bundle: Bundle, layout: Layout, own_version: str) -> str:
     files = "".join(f"        {name!r}: {data!r},\n" for name, data in sorted(bundle.files.items()))
     return f"""\
 # Written by flue build.
-from types import SimpleNamespace
+from flue.cloudflare.bundle import Bundle
 
-BUNDLE = SimpleNamespace(
+BUNDLE = Bundle(
     project={layout.root.name!r},
     version={digest.hexdigest()[:16]!r},
-    source_root={source!r},
     agents={tuple(sorted(layout.agents))!r},
     workflows={tuple(sorted(layout.workflows))!r},
+    handlers={tuple(sorted(_HANDLERS.intersection(own)))!r},
     files={{
 {files}    }},
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from flue.build.cloudflare.names import DurableClass
+from flue.cloudflare.names import DurableClass
 
 
 def entry_module(classes: Sequence[DurableClass], own: Iterable[str]) -> str:
