@@ -59,10 +59,10 @@ bench: $(BENCH)/installed ## Measure against raw httpx2, pydantic-ai and openai-
 faults: $(VENV)/installed-dev ## Run the tests that kill processes, break disks and run hostile scripts
 	@$(PYTEST) -m faults
 
-e2e: $(VENV)/installed-dev e2e-setup ## Run the tests of whole processes, and of the core under Pyodide (Node)
+e2e: $(VENV)/installed-dev e2e-setup ## Run the tests of whole processes, under Pyodide, and beside the original (Node)
 	@$(PYTEST) -m e2e
 
-e2e-setup: build/pyodide/installed build/wrangler/installed ## Install what `make e2e` needs: Node 18 or newer must be there
+e2e-setup: build/pyodide/installed build/wrangler/installed build/original/installed ## Install what `make e2e` needs: Node 18 or newer must be there
 
 lock: $(VENV)/installed-dev ## Write requirements/*.txt anew from pyproject.toml [UPGRADE=1]
 	@$(BIN)/python $(INSTALL) 'uv>=0.13,<0.14'
@@ -105,5 +105,10 @@ build/pyodide/installed: requirements/pyodide.txt tests/pyodide/package-lock.jso
 
 build/wrangler/installed: tests/build/cloudflare/package.json tests/build/cloudflare/package-lock.json
 	@echo "Installing Wrangler into build/wrangler …" >&2
-	@scripts/install-wrangler build/wrangler
+	@scripts/install-npm tests/build/cloudflare build/wrangler
+	@touch $@
+
+build/original/installed: tests/original/package.json tests/original/package-lock.json
+	@echo "Installing the original into build/original …" >&2
+	@scripts/install-npm tests/original build/original
 	@touch $@

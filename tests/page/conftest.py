@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import AsyncIterator
 from typing import Any
 
-import pytest
 import pytest_asyncio
 
 from tests.page.scene import Scene
+from tests.prerequisites import require
 
 # No sandbox of its own: tests may run as root. The rest keeps it from looking for its maker's servers.
 ARGUMENTS = [
@@ -30,10 +29,7 @@ MISSING = "No Chromium is on the path; install one: apt-get install --no-install
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator[Any]:
     program = next(filter(None, map(shutil.which, NAMES)), None)
-    if program is None:
-        if os.environ.get("CI"):
-            pytest.fail(MISSING)
-        pytest.skip(MISSING)
+    require(program is not None, MISSING)
     from playwright.async_api import async_playwright
 
     async with async_playwright() as playwright:

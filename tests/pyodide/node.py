@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.prerequisites import require
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 INSTALLED = ROOT / "build" / "pyodide"
-
-
-def require(condition: bool, reason: str) -> None:
-    """Skip the test, but fail it where everything is meant to be there."""
-    if not condition and os.environ.get("CI"):
-        pytest.fail(reason)
-    if not condition:
-        pytest.skip(reason)
 
 
 async def run_in_pyodide(program: str, *arguments: str) -> Any:

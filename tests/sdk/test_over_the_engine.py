@@ -62,7 +62,7 @@ async def shop(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Shop]:
     model, store = ScriptedModel(), MemoryStore()
     agents = {"chat": create_agent(model=model, tools=[refund]), "reporter": report}
     app = asgi(agents=agents, workflows={"count": count, "boom": boom, "payment": payment}, store=store)
-    mounted = Starlette(routes=[Mount("/api/admin", admin(app)), Mount("/api", app)])
+    mounted = Starlette(routes=[Mount("/admin", admin(app)), Mount("/api", app)])
     async with served(mounted) as address:
         yield Shop(model, address, "t0ken")
         await app.application.drain()

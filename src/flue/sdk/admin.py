@@ -18,7 +18,7 @@ class AdminAgents:
 
     async def list(self) -> list[AgentInfo]:
         """Return all agents, exposed or not."""
-        answer = await self._requests.send("GET", self._path)
+        answer = await self._requests.send("GET", self._path, from_origin=True)
         return cast("list[AgentInfo]", answer.field("items", list))
 
 
@@ -39,16 +39,17 @@ class AdminRuns:
     ) -> RunPage:
         """Return a page of runs, newest first; `cursor` is that of the page before. The server's limit is 100."""
         query = {"status": status, "workflowName": workflow_name, "cursor": cursor, "limit": limit}
-        answer = await self._requests.send("GET", self._path, query=query)
+        answer = await self._requests.send("GET", self._path, query=query, from_origin=True)
         return RunPage(cast("list[RunPointer]", answer.field("items", list)), answer.body.get("nextCursor"))
 
     async def get(self, run_id: str) -> RunRecord:
         """Return a run's record."""
-        return cast("RunRecord", (await self._requests.send("GET", self._path + path_of(run_id))).body)
+        answer = await self._requests.send("GET", self._path + path_of(run_id), from_origin=True)
+        return cast("RunRecord", answer.body)
 
 
 class Admin:
-    """`client.admin`: `agents` and `runs`."""
+    """`client.admin`: `agents` and `runs`. Its path begins at the server's origin, whatever the base URL's path."""
 
     def __init__(self, requests: Requests, base_path: str) -> None:
         path = f"/{base_path.strip('/')}" if base_path.strip("/") else ""

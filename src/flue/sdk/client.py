@@ -23,8 +23,8 @@ class AsyncClient:
     `base_url` may have a path, when the app is mounted at one. `token` is sent as a bearer token and `headers` (a
     mapping, or a function that gives one) with each HTTP request, never with WebSockets: for those, `websocket_url`
     may change the address, and `websocket` may open the connection. `websocket_base_path` takes the place of the base
-    URL's path for WebSockets. `timeout` is how many seconds the answer to a request may take; None waits for as long
-    as an agent works. `http_client` is used in place of one of its own, and stays open.
+    URL's path for WebSockets, `admin_base_path` for `admin`. `timeout` is how many seconds the answer to a request may
+    take; None waits for as long as an agent works. `http_client` is used in place of one of its own, and stays open.
     """
 
     def __init__(

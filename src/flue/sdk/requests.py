@@ -68,15 +68,15 @@ class Requests:
         body: Any = None,
         query: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        from_origin: bool = False,
     ) -> Answer:
-        """Send a request and return its answer; a `body` of None is none.
+        """Send a request and return its answer; a `body` of None is none; `from_origin` is `BaseUrl.http`'s.
 
         Raises `FlueApiError` for any answer but a success, `FlueTransportError` for none, and one that is no JSON
         object.
         """
-        async with self._sent(
-            method, path, body=body, query=query, headers=headers or {}, silence=self._timeout
-        ) as response:
+        url = self.base_url.http(path, query, from_origin=from_origin)
+        async with self._sent(method, url, body=body, headers=headers or {}, silence=self._timeout) as response:
             data = await _read(response)
         if not response.is_success:
             raise FlueApiError(response.status_code, _values_or_text(data))
@@ -98,7 +98,8 @@ class Requests:
     ) -> AsyncIterator[Stream]:
         """Open a stream of server-sent events. Raises as `send`; `failure` is how a refusal is told."""
         asked = {"Accept": "text/event-stream", **(headers or {})}
-        async with self._sent(method, path, body=body, query=query, headers=asked, silence=STREAM_SILENCE) as response:
+        url = self.base_url.http(path, query)
+        async with self._sent(method, url, body=body, headers=asked, silence=STREAM_SILENCE) as response:
             if not response.is_success:
                 values = _values_or_text(await _read(response))
                 message = failure.format(status=response.status_code)
@@ -116,10 +117,9 @@ class Requests:
     async def _sent(
         self,
         method: str,
-        path: str,
+        url: str,
         *,
         body: Any,
-        query: Mapping[str, Any] | None,
         headers: Mapping[str, str],
         silence: float | None,
     ) -> AsyncIterator[httpx2.Response]:
@@ -130,7 +130,6 @@ class Requests:
             # Reading the certificates takes longer than a request on this machine: only where a server shows one.
             verify, limits = self.base_url.encrypted, httpx2.Limits(max_connections=None)
             self._client = httpx2.AsyncClient(follow_redirects=False, verify=verify, limits=limits)
-        url = self.base_url.http(path, query)
         given, content = await self._complete(headers, body)
         timeout = httpx2.Timeout(CONNECT_TIMEOUT, read=silence, pool=None)
         try:

@@ -12,7 +12,7 @@ _SOCKET_SCHEMES = {"http": "ws", "https": "wss"}
 
 
 class BaseUrl:
-    """Where a server is. A path in it belongs to every address: `https://example.com/api`."""
+    """Where a server is. A path in it is where the app is mounted: `https://example.com/api`."""
 
     def __init__(self, url: str) -> None:
         parts = _parsed(url)
@@ -25,10 +25,14 @@ class BaseUrl:
         self._parts = parts._replace(path=parts.path.rstrip("/"))
         self.encrypted = parts.scheme == "https"
 
-    def http(self, path: str, query: Mapping[str, Any] | None = None) -> str:
-        """Return the address of a request; parts of the query that are None are left out."""
+    def http(self, path: str, query: Mapping[str, Any] | None = None, *, from_origin: bool = False) -> str:
+        """Return the address of a request; parts of the query that are None are left out.
+
+        With `from_origin` the path is the whole one, whatever the base URL's.
+        """
         given = {name: value for name, value in (query or {}).items() if value is not None}
-        return urlunsplit(self._parts._replace(path=self._parts.path + path, query=urlencode(given)))
+        whole = path if from_origin else self._parts.path + path
+        return urlunsplit(self._parts._replace(path=whole, query=urlencode(given)))
 
     def socket(self, path: str, base_path: str) -> str:
         """Return the address of a WebSocket. `base_path` takes the place of the base URL's path, unless it is empty."""

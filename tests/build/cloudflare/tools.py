@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
+from tests.prerequisites import require
 
 ROOT = Path(__file__).resolve().parents[3]
 WRANGLER = ROOT / "build" / "wrangler"
@@ -19,14 +19,6 @@ QUIET = {
     "WRANGLER_SEND_ERROR_REPORTS": "false",
     "WRANGLER_SEND_METRICS": "false",
 }
-
-
-def require(condition: bool, reason: str) -> None:
-    """Skip the test, but fail it where everything is meant to be there."""
-    if not condition and os.environ.get("CI"):
-        pytest.fail(reason)
-    if not condition:
-        pytest.skip(reason)
 
 
 def node_for_wrangler() -> str:

@@ -1,0 +1,59 @@
+"""The original, installed from npm as a black box: built and started beside ours."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+INSTALLED = Path(__file__).resolve().parents[1] / "build" / "original"
+MISSING = "the original is not installed; run: make e2e-setup"
+
+
+def is_installed() -> bool:
+    """Say whether it is there."""
+    return (INSTALLED / "installed").is_file()
+
+
+def node() -> str:
+    """Return the Node that was installed with it, else the machine's."""
+    bundled = [*INSTALLED.glob("node_modules/node-*/bin/node")]
+    return str(bundled[0]) if bundled else shutil.which("node") or "node"
+
+
+def flue(*arguments: str) -> list[str]:
+    """Return the command that runs its command line."""
+    return [node(), str(INSTALLED / "node_modules/@flue/cli/bin/flue.mjs"), *arguments]
+
+
+@contextmanager
+def serving(project: Path, **environment: str) -> Iterator[tuple[int, int]]:
+    """Build a project of the original's and serve it; give the port and the process's id."""
+    with tempfile.TemporaryDirectory(dir=INSTALLED) as folder:  # where its imports find node_modules
+        shutil.copytree(project, folder, dirs_exist_ok=True)
+        subprocess.run(flue("build"), cwd=folder, check=True, capture_output=True, timeout=100)
+        env = {**os.environ, **environment, "PORT": str(_free_port())}
+        # A background run that fails would end the process.
+        command = [node(), "--unhandled-rejections=warn", "dist/server.mjs"]
+        with subprocess.Popen(
+            command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as process:
+            try:
+                assert process.stdout is not None
+                found = re.search(r"listening on .*:(\d+)", process.stdout.readline())
+                assert found, "the original's server ended"
+                yield int(found[1]), process.pid
+            finally:
+                process.kill()
+
+
+def _free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])

@@ -1,0 +1,5 @@
+from ..model import closed, new_agent
+
+route = closed
+websocket = closed
+agent = new_agent()

@@ -1,0 +1,3 @@
+from ..model import new_agent
+
+agent = new_agent()

@@ -1,0 +1,5 @@
+from flue import FlueContext
+
+
+async def run(ctx: FlueContext) -> None:
+    pass

@@ -1,0 +1,3 @@
+import { agent } from '../model.mjs';
+
+export default agent();
