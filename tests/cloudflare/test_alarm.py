@@ -9,7 +9,8 @@ import pytest
 from flue.cloudflare.store import DurableObjectStore
 from flue.durable.records import Message, Outcome, Schedule, Wait
 from flue.testing import VirtualClock
-from flue.testing.work_contract import admission, claim_one
+from flue.testing.work_contract import admission, claim_one, code_of
+from tests.cloudflare.standin.js_values import JsError
 from tests.cloudflare.standin.storage import Disk, Storage
 
 KEEP = 20_000
@@ -22,8 +23,14 @@ class Scene:
         self.clock = VirtualClock()
         self.disk = Disk()
         self.statements: list[str] = []
-        self.storage = Storage(self.disk, now=self.clock.now_ms, before=self.statements.append)
+        self.full = False
+        self.storage = Storage(self.disk, now=self.clock.now_ms, before=self._before)
         self.store = DurableObjectStore(self.storage, self.clock)
+
+    def _before(self, statement: str) -> None:
+        self.statements.append(statement)
+        if self.full and statement == "COMMIT":
+            raise JsError("database or disk is full: SQLITE_FULL")
 
     @property
     def now(self) -> int:
@@ -114,6 +121,22 @@ async def test_the_handler_sets_it_anew_while_work_goes_on(scene: Scene) -> None
     assert scene.alarm is None
 
 
+async def test_a_handler_that_is_called_a_moment_too_early_sets_it_anew_all_the_same(scene: Scene) -> None:
+    await scene.store.admit(admission("s1"), now=scene.now)
+    await scene.clock.advance(19.999)
+    with scene.storage.handling():
+        await scene.store.rearm()
+    assert scene.alarm == KEEP
+
+
+async def test_an_alarm_that_the_runtime_gave_up_is_set_by_the_next_transition(scene: Scene) -> None:
+    await scene.store.admit(admission("s1"), now=scene.now)
+    await scene.clock.advance(60)
+    scene.disk.alarm = None
+    await claim_one(scene.store, "a1", now=scene.now)
+    assert scene.alarm == KEEP
+
+
 async def test_the_handler_of_an_isolate_that_knows_nothing_sets_it_from_the_tables(scene: Scene) -> None:
     await scene.store.put_schedule(Schedule("daily", "{}", scene.now + 60_000))
     await scene.clock.advance(60)
@@ -132,6 +155,16 @@ async def test_work_that_parks_while_an_alarm_is_being_handled_gets_an_alarm_of_
     with scene.storage.handling():
         await scene.store.rearm()
         await scene.store.park(claim, Wait("sleep", scene.now + KEEP), now=scene.now)
+    assert scene.alarm == KEEP
+
+
+async def test_what_is_not_committed_leaves_the_alarm_as_it_was(scene: Scene) -> None:
+    await scene.store.list_sessions()
+    scene.full = True
+    assert await code_of(scene.store.admit(admission("s1"), now=scene.now)) == "store_full"
+    assert scene.alarm is None
+    scene.full = False
+    await scene.store.admit(admission("s1"), now=scene.now)
     assert scene.alarm == KEEP
 
 

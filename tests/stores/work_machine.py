@@ -140,6 +140,10 @@ class WorkMachine(RuleBasedStateMachine):
         if 2 * (self.leases.get(owner, 0) - self.now) < LEASE:
             self.leases[owner] = self.now + LEASE
 
+    def lapsed(self) -> set[str]:
+        """Return the owners whose work is free to be taken over."""
+        return {owner for owner, until in self.leases.items() if until <= self.now}
+
     def took(self, claim: Claim) -> None:
         known = self.known[claim.id]
         assert known.state == "queued", f"{known.id} was claimed while {known.state}"
@@ -382,12 +386,12 @@ class WorkMachine(RuleBasedStateMachine):
 
     @rule(owner=owners)
     def take_over(self, owner: str) -> None:
-        lapsed = {other for other, until in self.leases.items() if until <= self.now and other != owner}
+        lapsed = self.lapsed() - {owner}
         gone = [claim for claim in self.live if claim.owner in lapsed]
         assert self.do("take_over", owner, now=self.now) == len(gone)
         for claim in gone:
             self.known[claim.id].interruptions += 1
-            self.give_up(claim, "queued", until=self.leases[claim.owner])
+            self.give_up(claim, "queued", until=min(self.leases[claim.owner], self.now))
         for other in lapsed:
             del self.leases[other]
 

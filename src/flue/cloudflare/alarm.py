@@ -90,7 +90,10 @@ class ObjectAlarm:
         return wanted
 
     def _serves(self, wanted: int, due: Due, now: int) -> bool:
-        """Say whether the alarm may stay: one that is earlier than needed saves a write while work goes on."""
-        if not isinstance(self._armed, int):
+        """Say whether the alarm may stay: one that is earlier than needed saves a write while work goes on.
+
+        One whose time has passed rings now, or did and was given up after its handler had failed several times.
+        """
+        if not isinstance(self._armed, int) or self._armed <= now:
             return False
-        return now < self._armed <= wanted if due.active else self._armed == wanted
+        return self._armed <= wanted if due.active else self._armed == wanted
