@@ -49,9 +49,10 @@ def test_the_guides_sandbox_moves_to_a_worker_of_its_own() -> None:
         "migrations": [{"tag": "v1", "new_sqlite_classes": ["Sandbox"]}],
         "containers": [{"class_name": "Sandbox", "image": "./Dockerfile"}],
     }
-    assert second.entry("unused").splitlines()[:2] == [
-        "export { Sandbox } from '@cloudflare/sandbox';",
+    assert second.entry("unused").splitlines()[:3] == [
         "export { ContainerProxy } from '@cloudflare/sandbox';",
+        "import * as sandbox from '@cloudflare/sandbox';",
+        "export class Sandbox extends sandbox.Sandbox {}",
     ]
     assert second.notices == ()
 
@@ -62,8 +63,8 @@ def test_the_guides_two_sandboxes_are_both_the_packages_class() -> None:
     scripts = {binding["name"]: binding.get("script_name") for binding in first["durable_objects"]["bindings"]}
     assert (scripts["PyBox"], scripts["NodeBox"], scripts["Assistant"]) == (*["my-agent-sandboxes"] * 2, None)
     assert {key: second.document[key] for key in user} == user
-    assert "export { Sandbox as PyBoxSandbox } from '@cloudflare/sandbox';" in second.entry("x")
-    assert "export { Sandbox as NodeSandbox } from '@cloudflare/sandbox';" in second.entry("x")
+    assert "export class PyBoxSandbox extends sandbox.Sandbox {}" in second.entry("x")
+    assert "export class NodeSandbox extends sandbox.Sandbox {}" in second.entry("x")
 
 
 def test_the_guides_class_with_outbound_rules_is_the_users_own() -> None:
@@ -71,8 +72,8 @@ def test_the_guides_class_with_outbound_rules_is_the_users_own() -> None:
     _, second = divided(bindings("MySandbox", "Sandbox"), additions(own=javascript(*names)))
     lines = second.entry("../../.flue/cloudflare.js").splitlines()
     assert 'export { MySandbox } from "../../.flue/cloudflare.js";' in lines
-    assert "export { Sandbox } from '@cloudflare/sandbox';" in lines
-    assert not [line for line in lines if "Sandbox as MySandbox" in line]
+    assert "export class Sandbox extends sandbox.Sandbox {}" in lines
+    assert not [line for line in lines if "class MySandbox" in line]
 
 
 @pytest.mark.parametrize("name", ["Sandboxes", "mysandbox", "SANDBOX", "SandboxBox"])

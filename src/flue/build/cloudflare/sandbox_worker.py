@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from flue.build.cloudflare.additions import Additions
 from flue.build.cloudflare.blocks import blocks, local_bindings, object_exports, path_in, records
@@ -41,25 +41,47 @@ _BINDINGS = (
 )
 
 
+# What handles a container's traffic is found by the name of its class, where setters of @cloudflare/containers put it.
+# A static field of a class hides those setters, also the field of a class that it extends (seen with 0.3.7).
+_REGISTER = """
+for (const found of [%s]) {
+  for (const name of ['outbound', 'outboundByHost', 'outboundHandlers']) {
+    let holder = found;
+    while (holder && !Object.getOwnPropertyDescriptor(holder, name)?.set) holder = Object.getPrototypeOf(holder);
+    if (holder && found[name]) Object.getOwnPropertyDescriptor(holder, name).set.call(found, found[name]);
+  }
+}
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class SandboxWorker:
     """The second Worker: its configuration, what its entry exports, and what a user should know.
 
-    `from_package` maps names to those that `@cloudflare/sandbox` has for them, `from_user` are names of cloudflare.js.
+    `sandboxes` are the classes that are `@cloudflare/sandbox`'s own, `own` those of the user's cloudflare.js; `proxy`
+    says which of the two has the class that outgoing traffic goes through, None when neither has.
     """
 
     document: dict[str, Any]
-    from_package: Mapping[str, str]
-    from_user: tuple[str, ...]
+    sandboxes: tuple[str, ...]
+    own: tuple[str, ...]
+    proxy: Literal["package", "own"] | None
     notices: tuple[str, ...]
 
     def entry(self, module: str) -> str:
         """Return the text of its entry; `module` is how that imports the user's cloudflare.js."""
-        lines = [
-            f"export {{ {_renamed(old, new)} }} from '@cloudflare/sandbox';" for new, old in self.from_package.items()
-        ]
-        if self.from_user:
-            lines.append(f"export {{ {', '.join(self.from_user)} }} from {json.dumps(module)};")
+        lines = []
+        if self.proxy == "package":
+            lines.append("export { ContainerProxy } from '@cloudflare/sandbox';")
+        if self.sandboxes:
+            lines.append("import * as sandbox from '@cloudflare/sandbox';")
+        # Each is a class of its own: one name for several would make one's outbound handlers those of all.
+        lines += [f"export class {name} extends sandbox.Sandbox {{}}" for name in self.sandboxes]
+        if exported := [*self.own, *(["ContainerProxy"] if self.proxy == "own" else [])]:
+            lines.append(f"export {{ {', '.join(exported)} }} from {json.dumps(module)};")
+        if self.own:
+            lines.append(f"import * as own from {json.dumps(module)};")
+            lines.append(_REGISTER.strip() % ", ".join(f"own.{name}" for name in self.own))
         # Wrangler takes a module for a Worker only if it has a default export; nobody calls this one.
         lines.append("export default { fetch: () => new Response(null, { status: 404 }) };")
         return "\n".join(lines) + "\n"
@@ -80,7 +102,9 @@ def split_sandboxes(document: dict[str, Any], additions: Additions) -> tuple[dic
             script = _script(document, name)
             first["env"][name], part = _divided(block, moved, script, own=own)
             second["env"][name] = {"name": script, **_flags(block), **part}
-    return first, SandboxWorker(second, *_exports(live, additions), tuple(_notices(second, live)))
+    written = additions.own.javascript
+    classes = tuple(sorted(live - written)), tuple(sorted(live & written))
+    return first, SandboxWorker(second, *classes, _proxy(additions), tuple(_notices(second, live)))
 
 
 def _javascript_classes(document: dict[str, Any], additions: Additions) -> set[str]:
@@ -172,20 +196,10 @@ def _divide_containers(
             del first["containers"]
 
 
-def _exports(live: set[str], additions: Additions) -> tuple[Mapping[str, str], tuple[str, ...]]:
-    own = additions.own.javascript
-    from_package = dict.fromkeys(sorted(live - own), "Sandbox")
-    from_user = sorted(live & own)
-    # What containers send to outbound handlers goes through this class, which the entry must export.
-    if "ContainerProxy" in own:
-        from_user.append("ContainerProxy")
-    elif additions.sandbox_package:
-        from_package["ContainerProxy"] = "ContainerProxy"
-    return from_package, tuple(from_user)
-
-
-def _renamed(old: str, new: str) -> str:
-    return old if old == new else f"{old} as {new}"
+def _proxy(additions: Additions) -> Literal["package", "own"] | None:
+    if "ContainerProxy" in additions.own.javascript:
+        return "own"
+    return "package" if additions.sandbox_package else None
 
 
 def _notices(second: dict[str, Any], live: set[str]) -> Iterator[str]:

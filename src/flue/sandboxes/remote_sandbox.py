@@ -1,0 +1,61 @@
+"""The `Sandbox` port over scripts: all that a provider has to offer is a `RemoteShell`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from flue.ports import ExecResult, FileStat
+from flue.sandboxes import remote_files
+from flue.sandboxes.remote_command import run_command
+from flue.sandboxes.remote_shell import RemoteShell
+
+
+class RemoteSandbox:
+    """A Linux that a provider runs, with bash in it. Holds nothing itself: dropping it changes nothing over there.
+
+    Every method raises `SandboxError` when the place cannot be reached. A file is at most 16 MiB, an output 8 MiB.
+    """
+
+    def __init__(self, shell: RemoteShell, description: str) -> None:
+        self.shell = shell
+        self.description = description
+
+    async def read_file(self, path: str) -> bytes:
+        """Return the whole file; symlinks are followed, but never to a device or a pipe, which may have no end."""
+        return await remote_files.read_file(self.shell, path)
+
+    async def write_file(self, path: str, content: bytes) -> None:
+        """Write the whole file and create missing parent directories."""
+        await remote_files.write_file(self.shell, path, content)
+
+    async def stat(self, path: str) -> FileStat:
+        """Describe a path without following a final symlink; `mtime` has whole seconds."""
+        return await remote_files.stat(self.shell, path)
+
+    async def readdir(self, path: str) -> list[str]:
+        """Return the names in a directory, dotfiles included, sorted."""
+        return await remote_files.readdir(self.shell, path)
+
+    async def exists(self, path: str) -> bool:
+        """Say whether the path leads to something; no path makes it raise."""
+        return await remote_files.exists(self.shell, path)
+
+    async def mkdir(self, path: str, *, recursive: bool = False) -> None:
+        """Create a directory; with `recursive` create parents and accept an existing directory."""
+        await remote_files.mkdir(self.shell, path, recursive=recursive)
+
+    async def rm(self, path: str, *, recursive: bool = False, force: bool = False) -> None:
+        """Remove a file, or with `recursive` a tree; with `force` a missing path is fine."""
+        await remote_files.rm(self.shell, path, recursive=recursive, force=force)
+
+    async def exec(
+        self,
+        command: str,
+        *,
+        cwd: str,
+        env: Mapping[str, str] | None = None,
+        stdin: str | bytes | None = None,
+        timeout: float | None = None,
+    ) -> ExecResult:
+        """Run a command in bash; see `run_command`."""
+        return await run_command(self.shell, command, cwd=cwd, env=env, stdin=stdin, timeout=timeout)
