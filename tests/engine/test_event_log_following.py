@@ -15,6 +15,7 @@ from flue.engine.log_reader import LoggedEvent, LogReader
 from flue.events import Idle, MessageEnd, TurnStart
 from flue.harness.answer import PartialAnswer
 from flue.messages import TextContent, UserMessage
+from flue.stores.presence import SUPPORTED
 from flue.testing import VirtualClock
 from flue.testing.scripted import INFO
 from flue.testing.work_contract import LEASE, admission
@@ -186,7 +187,21 @@ async def test_a_log_that_is_written_elsewhere_is_followed_by_wake_ups(kind: str
         process.emit(Idle)
         await until(lambda: len(seen) == 6)
         await process.settle()
-        await process.clock.advance(16)
+        await asyncio.wait_for(follower, 10)
+        assert values(seen) == process.told
+
+
+@pytest.mark.skipif(not SUPPORTED, reason="this platform has no named pipes")
+async def test_a_process_that_only_follows_a_log_in_a_file_hears_of_it_at_once(tmp_path: Path) -> None:
+    async with writing("sqlite", tmp_path) as process, open_store("sqlite", tmp_path) as same_file:
+        await process.store.enlist("a1", now=0, lease_until=LEASE)
+        other = Process(same_file, VirtualClock())
+        seen: list[LoggedEvent] = []
+        follower = asyncio.create_task(collect(other, seen))
+        for n in range(5):
+            process.emit(TurnStart, "agent")
+            await until(lambda n=n: len(seen) == n + 1)
+        await process.settle()
         await asyncio.wait_for(follower, 10)
         assert values(seen) == process.told
 
@@ -194,7 +209,7 @@ async def test_a_log_that_is_written_elsewhere_is_followed_by_wake_ups(kind: str
 async def test_a_wake_up_that_was_lost_is_made_up_for_after_a_while() -> None:
     async with writing() as process:
         other = Process(process.store, process.clock)
-        process.store.listen = lambda listener: lambda: None  # type: ignore[method-assign]
+        process.store.listen = lambda listener, *, events=True: lambda: None  # type: ignore[method-assign]
         seen: list[LoggedEvent] = []
         follower = asyncio.create_task(collect(other, seen))
         await settled_tasks()

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from subprocess import PIPE, Popen
 from typing import Any
 
@@ -40,9 +41,22 @@ asyncio.run(main())
 """
 
 
+FOLLOWER = """
+import asyncio, sys
+from flue.stores import SqliteStore
+
+async def main():
+    store = SqliteStore(sys.argv[1])
+    store.listen(lambda wake: print("ready", flush=True))
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
 @contextmanager
-def other_process(path: Path) -> Iterator[Popen[str]]:
-    with Popen([sys.executable, "-c", OTHER, str(path)], stdout=PIPE, text=True) as process:
+def other_process(path: Path, script: str = OTHER) -> Iterator[Popen[str]]:
+    with Popen([sys.executable, "-c", script, str(path)], stdout=PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
@@ -113,9 +127,8 @@ async def test_processes_hear_of_each_others_events(tmp_path: Path) -> None:
     heard: asyncio.Queue[Wake] = asyncio.Queue()
     one, two = SqliteStore(tmp_path / "flue.db"), SqliteStore(tmp_path / "flue.db")
     await one.enlist("one", now=0, lease_until=LEASE)
-    two.listen(heard.put_nowait)
-    await two.enlist("two", now=0, lease_until=LEASE)
-    # A newcomer is told to look at everything: until now nobody knew that it is there.
+    # It owns nothing: whoever only reads is told as well. First to look at everything: until now nobody knew of it.
+    stop = two.listen(heard.put_nowait)
     assert await heard.get() == Wake("events")
     await one.admit(admission("a1", "lane-a", home="one"), now=0)
     await one.admit(admission("a2", "lane-a", home="one"), now=0)
@@ -129,8 +142,67 @@ async def test_processes_hear_of_each_others_events(tmp_path: Path) -> None:
     assert told == {Wake("events", key="a1"), Wake("events")}
     await one.cancel("a2", "enough", now=1)
     assert await heard.get() == Wake("events", key="a2"), "it has ended, without an event"
-    await one.aclose()
+    assert [path.name[:4] for path in (tmp_path / "flue.db-owners").glob("ear-*")] == ["ear-"]
+    stop()
+    await one.reserve_indices("a1", 1)
+    await one.checkpoint(claim, Writes(events=(EventRow("a1", 2, 2, "{}"),)))
+    await gone(tmp_path / "flue.db-owners")
+    assert heard.empty()
     await two.aclose()
+    await one.retire("one", now=2)
+    await one.aclose()
+    assert [path.name for path in tmp_path.iterdir()] == ["flue.db"]
+
+
+async def gone(directory: Path) -> None:
+    """Wait until no pipe is left for the names of logs."""
+    async with asyncio.timeout(10):
+        while list(directory.glob("ear-*")):  # noqa: ASYNC110 - it is another thread's
+            await asyncio.sleep(0.001)
+
+
+@pipes
+def test_logs_that_nobody_follows_wake_no_process(tmp_path: Path) -> None:
+    worker, follower = Heard(), Heard()
+    one, two, three = Presence(tmp_path, lambda _: None), Presence(tmp_path, worker), Presence(tmp_path, follower)
+    one.register("one")
+    two.register("two")
+    three.follow()
+    # Each owner greets it once it knows of it; the first then knows the second, too.
+    while follower.next() != Wake("events", key="log"):
+        one.ring([Wake("events", key="log")])
+    one.ring([Wake("work", "two")])
+    assert worker.next() == Wake("work")
+    for presence in (one, two, three):
+        presence.close()
+
+
+class Heard:
+    """What a presence tells."""
+
+    def __init__(self) -> None:
+        self._wakes: SimpleQueue[Wake] = SimpleQueue()
+
+    def __call__(self, wakes: Iterable[Wake]) -> None:
+        for wake in wakes:
+            self._wakes.put(wake)
+
+    def next(self) -> Wake:
+        return self._wakes.get(timeout=10)
+
+
+@pipes
+async def test_a_follower_that_was_killed_is_forgotten(tmp_path: Path) -> None:
+    heard: asyncio.Queue[Wake] = asyncio.Queue()
+    store = SqliteStore(tmp_path / "flue.db")
+    await store.enlist("one", now=0, lease_until=10**15)
+    store.listen(heard.put_nowait, events=False)
+    with other_process(tmp_path / "flue.db", FOLLOWER):
+        pass
+    await gone(tmp_path / "flue.db-owners")
+    await store.admit(admission("s1", home="one"), now=0)
+    assert await heard.get() == Wake("work", "one"), "nobody's work is to be taken over"
+    await store.aclose()
 
 
 @pipes
@@ -149,6 +221,7 @@ def test_an_owner_that_heard_too_much_at_once_looks_at_everything(tmp_path: Path
     one, two = Presence(tmp_path, lambda _: None), Presence(tmp_path, tell)
     one.register("one")
     two.register("two")
+    two.follow()
     assert greeted.wait(10)
     heard.clear()
     one.ring([Wake("work", "two")])

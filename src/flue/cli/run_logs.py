@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from flue.sdk import AsyncClient
 
 PAGE = 1000
-# A SQLite file tells nobody in another process that a log in it has grown.
-_LOOK_AGAIN = 0.25
 
 
 class RunLog(Protocol):
@@ -121,12 +118,7 @@ class StoredRun:
 
     async def follow(self, after: int) -> AsyncGenerator[WireEvent, None]:
         """See `RunLog`."""
-        while True:
-            ended = (await self.record())["status"] != "active"
-            while page := await self.page(after, None, PAGE):
-                for event in page:
-                    yield event
-                after = index_after(page, after)
-            if ended:
-                return
-            await asyncio.sleep(_LOOK_AGAIN)
+        events = self._reader.follow(self._id, after=after)
+        async with aclosing(events):
+            async for event in events:
+                yield json.loads(event.data)

@@ -68,9 +68,10 @@ class DurableStore(Store, Protocol):
         """
         ...
 
-    def listen(self, listener: Callable[[Wake], None]) -> Callable[[], None]:
+    def listen(self, listener: Callable[[Wake], None], *, events: bool = True) -> Callable[[], None]:
         """Call `listener` in this event loop when something changed, by whomever; return what ends that.
 
+        Without `events` not when a log grew, which costs whoever writes, in other processes too, while anybody listens.
         Wake-ups may come twice and for nothing, and one may be lost with a connection: they save polling, `next_due`
         and a look at the start make sure.
         """

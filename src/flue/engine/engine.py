@@ -118,7 +118,7 @@ class Engine:
         except BaseException:
             self._started = None
             raise
-        self._unlisten = self._store.listen(self._on_wake)
+        self._unlisten = self._store.listen(self._on_wake, events=False)
         self._tasks.start(self._serve(), name="flue engine")
 
     async def drain(self, timeout: float) -> None:
@@ -228,9 +228,7 @@ class Engine:
     # ---------------------------------------------------------------------------------------- serving
 
     def _on_wake(self, wake: Wake) -> None:
-        if wake.kind == "events":
-            self.watches.changed(wake.key)
-        elif wake.owner in ("", self.owner):
+        if wake.owner in ("", self.owner):
             self._look(wake.kind)
 
     def _look(self, what: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from flue.durable.port import DurableStore
-from flue.durable.records import Outcome, Submission
+from flue.durable.records import Outcome, Submission, Wake
 from flue.errors import UsageError
 from flue.ports import Clock
 
@@ -26,6 +26,7 @@ class Watches:
         self._clock = clock
         self._looks_again = looks_again
         self._watches: dict[str, list[asyncio.Event]] = {}
+        self._unlisten: Callable[[], None] | None = None
         self._closed = False
 
     def changed(self, submission_id: str) -> None:
@@ -68,6 +69,8 @@ class Watches:
     @contextmanager
     def _watching(self, submission_id: str) -> Iterator[asyncio.Event]:
         changed = asyncio.Event()
+        if self._unlisten is None:
+            self._unlisten = self._store.listen(self._on_wake)
         self._watches.setdefault(submission_id, []).append(changed)
         try:
             yield changed
@@ -76,6 +79,13 @@ class Watches:
             watches.remove(changed)
             if not watches:
                 del self._watches[submission_id]
+            if not self._watches and self._unlisten is not None:
+                self._unlisten()
+                self._unlisten = None
+
+    def _on_wake(self, wake: Wake) -> None:
+        if wake.kind == "events":
+            self.changed(wake.key)
 
     async def _wait(self, changed: asyncio.Event) -> None:
         tasks: list[asyncio.Task[object]] = [asyncio.create_task(changed.wait())]

@@ -15,11 +15,11 @@ class Listeners:
     """Listeners of one store. `tell` may be called from any thread."""
 
     def __init__(self) -> None:
-        self._all: list[tuple[asyncio.AbstractEventLoop, Listener]] = []
+        self._all: list[tuple[asyncio.AbstractEventLoop, Listener, bool]] = []
 
-    def add(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener` in the running event loop from now on; return what ends that."""
-        entry = (asyncio.get_running_loop(), listener)
+    def add(self, listener: Listener, *, events: bool) -> Callable[[], None]:
+        """Call `listener` in the running event loop from now on, of `events` if so; return what ends that."""
+        entry = (asyncio.get_running_loop(), listener, events)
         self._all.append(entry)
 
         def remove() -> None:
@@ -31,7 +31,8 @@ class Listeners:
     def tell(self, wakes: Iterable[Wake]) -> None:
         """Pass on each different wake-up once."""
         for wake in dict.fromkeys(wakes):
-            for loop, listener in tuple(self._all):
+            for loop, listener, events in tuple(self._all):
                 # A loop that has been closed has nobody listening.
                 with contextlib.suppress(RuntimeError):
-                    loop.call_soon_threadsafe(listener, wake)
+                    if events or wake.kind != "events":
+                        loop.call_soon_threadsafe(listener, wake)

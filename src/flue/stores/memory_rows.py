@@ -211,6 +211,7 @@ class MemoryRows(MemoryLog):
             waiting_for=(),
         )
         self._journals.setdefault(row.id, []).append(outcome.record)
+        self._listeners.tell([Wake("events", key=row.id)])  # also where its log has nothing new
         if row.key is not None and row.key in self._receipts:
             self._receipts[row.key] = replace(self._receipts[row.key], settled_at=now)
         lane = self._lanes[row.lane]

@@ -75,9 +75,9 @@ class MemoryWork(MemoryRows):
 
         return done(work)
 
-    def listen(self, listener: Listener) -> Callable[[], None]:
+    def listen(self, listener: Listener, *, events: bool = True) -> Callable[[], None]:
         """See `flue.durable.port.DurableStore`."""
-        return self._listeners.add(listener)
+        return self._listeners.add(listener, events=events)
 
     # --------------------------------------------------------------------------------------------- lifecycle
 
@@ -125,6 +125,7 @@ class MemoryWork(MemoryRows):
             self._give_up(
                 row, now, state="parked", park_reason=wait.reason, wake_at=wait.wake_at, waiting_for=wait.names
             )
+            self._listeners.tell([Wake("events", key=row.id)])
             return True
 
         return done(work)

@@ -70,9 +70,9 @@ class PostgresStore(SqlStore):
             for number in range(writers)
         ]
 
-    def listen(self, listener: Listener) -> Callable[[], None]:
+    def listen(self, listener: Listener, *, events: bool = True) -> Callable[[], None]:
         """See `flue.durable.port.DurableStore`."""
-        remove = super().listen(listener)
+        remove = super().listen(listener, events=events)
         if self._notifications is None and not self._closed:
             self._notifications = Notifications(self._open, self._channel, self._sender, self._listeners.tell)
         return remove

@@ -1,8 +1,11 @@
-"""Who of the processes that share a file is alive, and how they wake each other: one named pipe an owner.
+"""Who of the processes that share a file is alive, and how they wake each other: named pipes in a directory beside it.
 
-A pipe has a reader exactly as long as its owner's process lives, whatever ended it: opening it for writing tells, and
-the kernel reports its end to those who hold it open. A line written to it wakes the owner. So nobody polls, and a dead
-process is known at once, without trusting process ids, which are used again.
+Each owner has a pipe. It has a reader exactly as long as its owner's process lives, whatever ended it: opening it for
+writing tells, and the kernel reports its end to those who hold it open. A line written to it wakes the owner. So nobody
+polls, and a dead process is known at once, without trusting process ids, which are used again.
+
+A process in which somebody follows logs has an *ear*, a pipe of its own, to which the others write the name of every
+log that has grown. While nobody follows, there is none, and logs that grow cost nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import secrets
 import select
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -24,6 +28,7 @@ SUPPORTED = hasattr(os, "mkfifo") and hasattr(select, "poll")
 _LINES = {"work": b"w\n", "cancel": b"c\n"}
 _WAKES = {b"w": Wake("work"), b"c": Wake("cancel")}
 _NEWCOMER = b"n\n"
+_EAR = "ear-"
 _EVENTS = b"e"
 _LOOK_AT_ALL = b"e\n"
 # Lines up to this long are never mixed with others (POSIX, PIPE_BUF).
@@ -38,14 +43,18 @@ def _name(owner: str) -> str:
 
 
 class Presence:
-    """The pipes of one file's owners, in a directory beside it; `tell` gets what happens, in a thread."""
+    """The pipes of one file, as one of its processes sees them; `tell` gets what happens, in a thread."""
 
     def __init__(self, directory: Path, tell: Callable[[Iterable[Wake]], None]) -> None:
         self._directory = directory
         self._tell = tell
         self._lock = threading.Lock()
         self._own: dict[str, int] = {}
+        """Pipes that are read here, by name; with the ear, while there is one."""
         self._others: dict[str, int] = {}
+        """Pipes of other processes, open for writing."""
+        self._ear = f"{_EAR}{secrets.token_hex(8)}"
+        self._followers = 0
         self._unread: dict[str, bytes] = {}
         self._self_pipe: tuple[int, int] | None = None
         self._thread: threading.Thread | None = None
@@ -54,31 +63,30 @@ class Presence:
     def register(self, owner: str) -> None:
         """Show that an owner lives in this process. Raises `OSError`."""
         name = _name(owner)
-        if not SUPPORTED or name in self._own:
-            return
-        self._directory.mkdir(mode=0o700, exist_ok=True)
-        # Opened before it has its name: nobody may take it for a dead owner's.
-        unnamed = self._directory / f".{name}"
-        unnamed.unlink(missing_ok=True)
-        os.mkfifo(unnamed, 0o600)
-        # For writing too, so that reading does not end when the last of the others has gone.
-        descriptor = os.open(unnamed, os.O_RDWR | os.O_NONBLOCK)
-        unnamed.rename(self._directory / name)
-        with self._lock:
-            self._own[name] = descriptor
-        for other in self._names():
-            self._write(other, _NEWCOMER)
-        self._start()
+        if SUPPORTED and name not in self._own:
+            self._open(name)
+            self._start()
 
     def unregister(self, owner: str) -> None:
         """End an owner in good order."""
-        name = _name(owner)
-        with self._lock:
-            descriptor = self._own.pop(name, None)
-        if descriptor is not None:
-            (self._directory / name).unlink(missing_ok=True)
-            os.close(descriptor)
+        if self._end(_name(owner)):
             self._interrupt()
+
+    def follow(self) -> Callable[[], None]:
+        """Hear of logs that grow in other processes, with `events` for any of them to begin with; return what ends it.
+
+        Does not wait: what others wrote before they knew is why there is that beginning.
+        """
+        with self._lock:
+            self._followers += 1
+        if SUPPORTED and self._ear not in self._own:
+            self._start()
+        return self._unfollow
+
+    def _unfollow(self) -> None:
+        # The pipe goes with the next line that comes for nothing: whoever follows next may well be there before.
+        with self._lock:
+            self._followers -= 1
 
     def gone(self, owners: Collection[str]) -> list[str]:
         """Return those whose process is known to be gone; forget pipes that belong to none of them."""
@@ -95,11 +103,11 @@ class Presence:
         """Wake the owners in other processes whom something concerns."""
         if not SUPPORTED:
             return
-        for wake in wakes:
+        for wake in dict.fromkeys(wakes):
             if wake.kind == "events":
-                self._tell_others(_events_line(wake.key))
+                self._tell_ears(_events_line(wake.key))
             elif wake.kind in _LINES:
-                for name in [_name(wake.owner)] if wake.owner else self._names():
+                for name in [_name(wake.owner)] if wake.owner else self._owners():
                     self._write(name, _LINES[wake.kind])
 
     def close(self) -> None:
@@ -112,16 +120,45 @@ class Presence:
             for descriptor in (*self._own.values(), *self._others.values(), *(self._self_pipe or ())):
                 os.close(descriptor)
             self._own, self._others, self._self_pipe = {}, {}, None
+        (self._directory / self._ear).unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # not empty while others, living or dead, have pipes in it
             self._directory.rmdir()
 
     # ---------------------------------------------------------------------------------------------- pipes
+
+    def _open(self, name: str) -> None:
+        """Make a pipe of this process, and show it to the owners in others."""
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        # Opened before it has its name: nobody may take it for a dead process's.
+        unnamed = self._directory / f".{name}"
+        unnamed.unlink(missing_ok=True)
+        os.mkfifo(unnamed, 0o600)
+        # For writing too, so that reading does not end when the last of the others has gone.
+        descriptor = os.open(unnamed, os.O_RDWR | os.O_NONBLOCK)
+        unnamed.rename(self._directory / name)
+        with self._lock:
+            self._own[name] = descriptor
+        for other in self._owners():
+            self._write(other, _NEWCOMER)
+
+    def _end(self, name: str) -> bool:
+        """Close a pipe of this process; say whether there was one."""
+        with self._lock:
+            descriptor = self._own.pop(name, None)
+        if descriptor is None:
+            return False
+        (self._directory / name).unlink(missing_ok=True)
+        os.close(descriptor)
+        return True
 
     def _names(self) -> list[str]:
         try:
             return sorted(path.name for path in self._directory.iterdir() if not path.name.startswith("."))
         except FileNotFoundError:
             return []
+
+    def _owners(self) -> list[str]:
+        return [name for name in self._names() if not name.startswith(_EAR)]
 
     def _is_dead(self, name: str) -> bool:
         try:
@@ -130,12 +167,13 @@ class Presence:
             return error.errno == errno.ENXIO
         return False
 
-    def _tell_others(self, line: bytes) -> None:
+    def _tell_ears(self, line: bytes) -> None:
         # Through the pipes that are open already: logs grow with every other commit.
         with self._lock:
-            for descriptor in self._others.values():
-                with contextlib.suppress(OSError):
-                    os.write(descriptor, line)
+            for name, descriptor in self._others.items():
+                if name.startswith(_EAR):
+                    with contextlib.suppress(OSError):
+                        os.write(descriptor, line)
 
     def _write(self, name: str, line: bytes) -> None:
         if name in self._own:
@@ -151,6 +189,8 @@ class Presence:
     # ------------------------------------------------------------------------------------------ the thread
 
     def _start(self) -> None:
+        if self._closing:
+            return
         if self._thread is None:
             self._self_pipe = os.pipe()
             self._thread = threading.Thread(target=self._watch, name="flue-store-presence", daemon=True)
@@ -169,6 +209,9 @@ class Presence:
     def _wait(self) -> list[Wake] | None:
         """Wait until something happens; None when the store is being closed."""
         assert self._self_pipe is not None
+        if self._followers and self._ear not in self._own and not self._closing:
+            with contextlib.suppress(OSError):  # as for owners; whoever follows looks again in a while
+                self._open(self._ear)
         poll = select.poll()
         poll.register(self._self_pipe[0], select.POLLIN)
         with self._lock:
@@ -185,7 +228,8 @@ class Presence:
             if name not in self._own and name not in self._others:
                 with contextlib.suppress(OSError):
                     descriptor = self._others[name] = os.open(self._directory / name, os.O_WRONLY | os.O_NONBLOCK)
-                    os.write(descriptor, _LOOK_AT_ALL)  # nobody has told it of what came meanwhile
+                    if name.startswith(_EAR):
+                        os.write(descriptor, _LOOK_AT_ALL)  # nobody has told it of what came meanwhile
         return dict(self._others)
 
     def _read(self, ready: set[int], own: dict[str, int], others: dict[str, int]) -> list[Wake]:
@@ -198,11 +242,16 @@ class Presence:
                 if descriptor in ready and name in self._own:
                     with contextlib.suppress(BlockingIOError):
                         wakes.update(dict.fromkeys(self._heard(name, os.read(descriptor, _CAPACITY))))
+        if self._ear in own and own[self._ear] in ready and not self._followers:
+            self._end(self._ear)
         for name, descriptor in others.items():
             if descriptor in ready:
                 with self._lock:
                     os.close(self._others.pop(name))
-                wakes[Wake("gone")] = None
+                if name.startswith(_EAR):
+                    (self._directory / name).unlink(missing_ok=True)
+                else:
+                    wakes[Wake("gone")] = None
         return list(wakes)
 
     def _heard(self, name: str, data: bytes) -> Iterator[Wake]:

@@ -17,6 +17,7 @@ from flue.stores import sqlite_backup, sqlite_file
 from flue.stores.connection import Connection
 from flue.stores.failures import store_closed
 from flue.stores.group_commit import GroupCommit
+from flue.stores.listeners import Listener
 from flue.stores.presence import Presence
 from flue.stores.sql import claims
 from flue.stores.sql.rows import lease
@@ -113,6 +114,18 @@ class SqliteStore(SqlStore):
     def retire(self, owner: str, *, now: int) -> Awaitable[None]:
         """See `flue.durable.port.DurableStore`."""
         return self._submit(lambda tx: claims.retire(tx, owner, now), then=lambda: self._presence.unregister(owner))
+
+    def listen(self, listener: Listener, *, events: bool = True) -> Callable[[], None]:
+        """See `flue.durable.port.DurableStore`."""
+        remove = super().listen(listener, events=events)
+        unfollow = self._presence.follow() if events else None
+
+        def stop() -> None:
+            remove()
+            if unfollow is not None:
+                unfollow()
+
+        return stop
 
     async def backup(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
         """Copy the database, while it is in use, to a file that a `SqliteStore` opens.

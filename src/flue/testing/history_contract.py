@@ -31,7 +31,7 @@ from flue.durable.records import (
     Wake,
     Writes,
 )
-from flue.testing.work_contract import Opening, admission, claim_one, claimant, code_of
+from flue.testing.work_contract import LEASE, Opening, admission, claim_one, claimant, code_of
 
 
 def run(id: str, **changes: Any) -> Any:
@@ -119,6 +119,19 @@ class HistoryContract(Opening):
             assert await store.read_stream("agent:a", after=offsets[4], limit=3) == found[5:8]
             assert await store.read_stream("agent:b") == []
 
+    async def test_listeners_hear_of_work_and_of_aborts(self, tmp_path: Path) -> None:
+        heard: asyncio.Queue[Wake] = asyncio.Queue()
+        async with self.opened(tmp_path) as store:
+            await store.enlist("one", now=0, lease_until=LEASE)
+            stop = store.listen(heard.put_nowait)
+            await store.admit(admission("s1", home="one"), now=0)
+            assert (await heard.get()).kind == "work"
+            await claim_one(store, "a1")
+            await store.cancel("s1", "enough", now=1)
+            while (await heard.get()).kind != "cancel":
+                pass
+            stop()
+
     async def test_listeners_hear_of_events(self, tmp_path: Path) -> None:
         heard: asyncio.Queue[Wake] = asyncio.Queue()
         async with self.opened(tmp_path) as store:
@@ -129,6 +142,32 @@ class HistoryContract(Opening):
             # One without a key may come first: it says that something may have changed in any log.
             while (await heard.get()) != Wake("events", key="s1"):
                 pass
+
+    async def test_listeners_hear_that_work_ends_or_waits_though_its_log_does_not_grow(self, tmp_path: Path) -> None:
+        heard: asyncio.Queue[Wake] = asyncio.Queue()
+        async with self.opened(tmp_path) as store:
+            for id in ("s1", "s2", "s3"):
+                await store.admit(admission(id, id), now=0)
+            one, two = await store.claim([claimant("a1"), claimant("a2")], now=0)
+            store.listen(heard.put_nowait)
+            await store.settle(one, Outcome("completed"), now=1)
+            await store.park(two, Wait("approval", names=("yes",)), now=1)
+            await store.cancel("s3", "enough", now=1)
+            told: set[str] = set()
+            while len(told) < 3:
+                wake = await heard.get()
+                told |= {wake.key} if wake.kind == "events" and wake.key else set()
+            assert told == {"s1", "s2", "s3"}
+
+    async def test_a_listener_that_does_not_follow_logs_hears_nothing_of_them(self, tmp_path: Path) -> None:
+        heard: asyncio.Queue[Wake] = asyncio.Queue()
+        async with self.opened(tmp_path) as store:
+            await store.admit(admission("s1", reserve=5), now=0)
+            claim = await claim_one(store, "a1")
+            store.listen(heard.put_nowait, events=False)
+            await store.checkpoint(claim, Writes(events=(EventRow("s1", 0, 0, "x"),)))
+            await store.release(claim, now=1)
+            assert (await heard.get()).kind == "work"
 
     # -------------------------------------------------------------------------------------------------- runs
 

@@ -31,7 +31,6 @@ from flue.durable.records import (
     SessionAppend,
     StepResult,
     Wait,
-    Wake,
     Writes,
 )
 from flue.errors import DurabilityError
@@ -487,16 +486,3 @@ class WorkContract(Opening):
             assert (await store.next_due("one"), await store.next_due("two")) == (500, 700)
             await store.retire("two", now=1)
             assert await store.next_due("one") is None
-
-    async def test_listeners_hear_of_work_and_of_aborts(self, tmp_path: Path) -> None:
-        heard: asyncio.Queue[Wake] = asyncio.Queue()
-        async with self.opened(tmp_path) as store:
-            await store.enlist("one", now=0, lease_until=LEASE)
-            stop = store.listen(heard.put_nowait)
-            await store.admit(admission("s1", home="one"), now=0)
-            assert (await heard.get()).kind == "work"
-            await claim_one(store, "a1")
-            await store.cancel("s1", "enough", now=1)
-            while (await heard.get()).kind != "cancel":
-                pass
-            stop()

@@ -15,8 +15,8 @@ from flue.engine.logged import LoggedEvent
 from flue.engine.service import Service
 
 _PAGE = 500
-# A wake-up may be lost.
-_LOOK_SECONDS = 1.0
+# A wake-up may be lost with a connection; so long at most nobody looks.
+_LOOK_SECONDS = 15.0
 
 
 async def tail(service: Service, id: str, types: frozenset[str], *, after: int) -> AsyncGenerator[LoggedEvent, None]:

@@ -73,6 +73,7 @@ def park(tx: Transaction, claim: Claim, wait: Wait, now: int, encoded: Encoded) 
         json.dumps(wait.names),
         claim.submission.sequence,
     )
+    tx.wake("events", key=claim.id)  # as at the end
     return True
 
 

@@ -105,9 +105,9 @@ class SqlStore(ABC):
         """See `flue.durable.port.DurableStore`."""
         return self._submit(lambda tx: claiming.take_over(tx, owner, self._gone(tx, owner), now, limit))
 
-    def listen(self, listener: Listener) -> Callable[[], None]:
+    def listen(self, listener: Listener, *, events: bool = True) -> Callable[[], None]:
         """See `flue.durable.port.DurableStore`."""
-        return self._listeners.add(listener)
+        return self._listeners.add(listener, events=events)
 
     def _gone(self, tx: Transaction, owner: str) -> Collection[str]:
         """Return owners whose process is known to be gone, whatever their lease."""
