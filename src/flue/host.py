@@ -165,6 +165,7 @@ async def open_service(
     registrations: Registrations | None = None,
     models: ModelSource | None = None,
     sandbox: SandboxFactory | None = None,
+    adapt_sandbox: Callable[[Any], SandboxFactory | None] = lambda value: None,
     clock: Clock | None = None,
     ids: Ids | None = None,
     retry: Retry | None = None,
@@ -176,10 +177,10 @@ async def open_service(
 ) -> AsyncIterator[Service]:
     """Open a service: agents and workflows at work on a store, in this process and event loop.
 
-    Arguments are those of `open_context`; `project` names the project among those that share the store. With
-    `announced`, `dispatch` finds the service, whoever calls it in the process. The service takes up what was accepted
-    earlier as soon as it is started, or first asked for something. When the block ends, work stops where it can be
-    continued, within `drain` seconds; what this function opened is closed.
+    Arguments are those of `open_context` and `Runtime`; `project` names the project among those that share the store.
+    With `announced`, `dispatch` finds the service, whoever calls it in the process. The service takes up what was
+    accepted earlier as soon as it is started, or first asked for something. When the block ends, work stops where it
+    can be continued, within `drain` seconds; what this function opened is closed.
     """
     from flue.engine.catalog import Deployment
     from flue.engine.dispatching import announce
@@ -198,6 +199,7 @@ async def open_service(
             registrations=registrations,
             retry=retry or Retry(),
             roles={role.name: role for role in roles},
+            adapt_sandbox=adapt_sandbox,
         )
         deployment = Deployment(catalog, runtime, os.environ if env is None else env, _persist)
         stack.push_async_callback(_settle_subscribers, registrations)

@@ -297,21 +297,25 @@ async def resolve_factory(choice: Any, runtime: Runtime) -> SandboxFactory:
     """Return the factory for an agent's `sandbox`. Raises `DefinitionError` when a function returns something else."""
     if choice is None:
         return runtime.sandbox
+    if found := runtime.adapt_sandbox(choice):
+        return found
     if hasattr(choice, "create_session_env"):
         return choice  # type: ignore[no-any-return]
-    return _FunctionFactory(choice)
+    return _FunctionFactory(choice, runtime)
 
 
 class _FunctionFactory:
     """A function that returns a sandbox, or a session environment, in the place of a factory."""
 
-    def __init__(self, function: Any) -> None:
+    def __init__(self, function: Any, runtime: Runtime) -> None:
         self._function = function
+        self._runtime = runtime
 
     async def create_session_env(self, *, id: str, cwd: str | None = None) -> SessionEnv:
         value = self._function()
         if asyncio.iscoroutine(value) or asyncio.isfuture(value):
             value = await value
+        value = self._runtime.adapt_sandbox(value) or value
         if isinstance(value, SessionEnv):
             return value.borrowed()
         if hasattr(value, "create_session_env"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from flue.definitions.role import Role
 from flue.harness.retry import Retry
@@ -17,7 +18,8 @@ class Runtime:
     """Everything a context needs from its host.
 
     `sandbox` is what agents without one of their own get; `persist` makes a store of an agent's own session store;
-    `roles` are those that can be asked for by name.
+    `roles` are those that can be asked for by name. `adapt_sandbox` makes a factory of what a platform has for a
+    sandbox, None of anything else; it is asked first, as such things may answer to every name.
     """
 
     models: ModelSource
@@ -29,3 +31,4 @@ class Runtime:
     registrations: Registrations
     retry: Retry = field(default_factory=Retry)
     roles: Mapping[str, Role] = field(default_factory=dict)
+    adapt_sandbox: Callable[[Any], SandboxFactory | None] = lambda value: None
