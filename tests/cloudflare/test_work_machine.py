@@ -12,6 +12,7 @@ from hypothesis.stateful import invariant, precondition, rule
 from flue.cloudflare.store import DurableObjectStore
 from flue.durable.port import DurableStore
 from flue.durable.records import Claimant, Schedule
+from flue.testing import VirtualClock
 from tests.cloudflare.standin.storage import Disk, Storage
 from tests.stores.test_work_machine import QUICK
 from tests.stores.work_machine import LEASE, WorkMachine, owners
@@ -19,6 +20,17 @@ from tests.stores.work_machine import LEASE, WorkMachine, owners
 KEEP = 30
 
 schedules = st.sampled_from(("daily", "hourly"))
+
+
+class MachineClock(VirtualClock):
+    """The time of a machine."""
+
+    def __init__(self, machine: WorkMachine) -> None:
+        super().__init__()
+        self._machine = machine
+
+    def now_ms(self) -> int:
+        return self._machine.now
 
 
 class ObjectMachine(WorkMachine):
@@ -31,8 +43,9 @@ class ObjectMachine(WorkMachine):
     def make_store(self, directory: Path) -> DurableStore:
         if not hasattr(self, "object"):
             self.disk = Disk()
-            self.storage = Storage(self.disk, now=self.now_ms)
-            self.object = DurableObjectStore(self.storage, self, keep_alive=KEEP / 1000)
+            self.clock = MachineClock(self)
+            self.storage = Storage(self.disk, now=self.clock.now_ms)
+            self.object = DurableObjectStore(self.storage, self.clock, keep_alive=KEEP / 1000)
             self.enlisted: set[str] = set()
             self.schedules: dict[str, Schedule] = {}
         return self.object
@@ -40,10 +53,6 @@ class ObjectMachine(WorkMachine):
     def teardown(self) -> None:
         super().teardown()
         self.disk.close()
-
-    def now_ms(self) -> int:
-        """Return the time, as a clock does."""
-        return self.now
 
     def do(self, transition: str, *arguments: Any, **options: Any) -> Any:
         if transition in ("enlist", "renew"):
@@ -65,7 +74,7 @@ class ObjectMachine(WorkMachine):
     def reopen(self, number: int) -> None:
         """Evict the object: everything but its data is gone."""
         self.storage = self.storage.evict()
-        self.object = DurableObjectStore(self.storage, self, keep_alive=KEEP / 1000)
+        self.object = DurableObjectStore(self.storage, self.clock, keep_alive=KEEP / 1000)
         self.stores = [self.object, self.object]
         self.enlisted.clear()
 

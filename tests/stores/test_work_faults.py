@@ -7,20 +7,18 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import apsw
 import pytest
 
-from flue.errors import DurabilityError
 from flue.stores import SqliteStore
 from flue.stores.connection import Connection
 from flue.stores.sqlite_file import connect, open_writer
 from flue.testing.work_contract import admission, code_of
 from tests.stores.disk import Disk, Kind, Operation, connect_plainly
-from tests.stores.dump import Dump, dump
+from tests.stores.dump import dump
 from tests.stores.everything import everything
-from tests.stores.faults import failure, watching
+from tests.stores.faults import Fault, Faulty, failure, watching
 
 pytestmark = pytest.mark.faults
 
@@ -32,76 +30,6 @@ BROKEN: dict[Kind, int] = {
     "sync": apsw.SQLITE_IOERR_FSYNC,
     "size": apsw.SQLITE_IOERR_FSTAT,
 }
-
-
-class Fault:
-    """Makes the nth thing fail after `arm(n)`, counted from 0; with `lasting` all that follow as well."""
-
-    def __init__(self, *, lasting: bool) -> None:
-        self._lasting = lasting
-        self._left: int | None = None
-        self._met = False
-
-    def arm(self, position: int) -> None:
-        self._left, self._met = position, False
-
-    def disarm(self) -> bool:
-        """Say whether it has been met."""
-        self._left = None
-        return self._met
-
-    def strikes(self) -> bool:
-        """Count one more thing and say whether it fails."""
-        if self._left is None:
-            return False
-        self._left -= 1
-        strikes = self._left < 0 if self._lasting else self._left == -1
-        self._met = self._met or strikes
-        return strikes
-
-
-class Faulty:
-    """A store each of whose calls is made again and again, with the fault one place later, until it succeeds.
-
-    A call that fails must say so with `code` and must have written nothing. A fault that a call got over hides the
-    places behind it: the next pass begins there, until `places` has none left.
-    """
-
-    can_list = True
-
-    def __init__(self, fault: Fault, code: str, places: dict[int, int], *, first: bool) -> None:
-        self.store: Any = None
-        self.failed = 0
-        self.found: Callable[[], Dump] = dict
-        self._fault = fault
-        self._code = code
-        self._places = places
-        self._calls = 0
-        self._else = 0 if first else 10**9
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        async def call(*arguments: Any, **options: Any) -> Any:
-            number, self._calls = self._calls, self._calls + 1
-            place = self._places.get(number, self._else)
-            while True:
-                before = self.found()
-                self._fault.arm(place)
-                try:
-                    result = await getattr(self.store, name)(*arguments, **options)
-                except DurabilityError as error:
-                    failed_with = error.code
-                else:
-                    if self._fault.disarm():
-                        self._places[number] = place + 1
-                    else:
-                        self._places.pop(number, None)
-                    return result
-                assert (self._fault.disarm(), failed_with) == (True, self._code), f"{name} at place {place}"
-                assert self.found() == before, f"{name} failed at place {place} and wrote"
-                self.failed += 1
-                place += 1
-
-        return call
 
 
 async def strike_everywhere(
