@@ -44,7 +44,7 @@ async def by_value(ctx: flue.FlueContext) -> str:
 
 
 async def by_function(ctx: flue.FlueContext) -> str:
-    return await read(ctx, sandbox=lambda: Stub())
+    return await read(ctx, sandbox=Stub)
 
 
 async def by_init(ctx: flue.FlueContext) -> str:

@@ -312,7 +312,7 @@ class _FunctionFactory:
         self._runtime = runtime
 
     async def create_session_env(self, *, id: str, cwd: str | None = None) -> SessionEnv:
-        value = self._function()
+        value: Any = self._function()
         if asyncio.iscoroutine(value) or asyncio.isfuture(value):
             value = await value
         value = self._runtime.adapt_sandbox(value) or value
