@@ -8,7 +8,7 @@ import os
 import secrets
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -174,13 +174,15 @@ async def open_service(
     project: str = "",
     announced: bool = True,
     drain: float = 5.0,
+    runs_changed: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> AsyncIterator[Service]:
     """Open a service: agents and workflows at work on a store, in this process and event loop.
 
     Arguments are those of `open_context` and `Runtime`; `project` names the project among those that share the store.
     With `announced`, `dispatch` finds the service, whoever calls it in the process. The service takes up what was
     accepted earlier as soon as it is started, or first asked for something. When the block ends, work stops where it
-    can be continued, within `drain` seconds; what this function opened is closed.
+    can be continued, within `drain` seconds; what this function opened is closed. `runs_changed` is for who keeps a
+    list of runs elsewhere, see `Engine`.
     """
     from flue.engine.catalog import Deployment
     from flue.engine.dispatching import announce
@@ -203,7 +205,14 @@ async def open_service(
         )
         deployment = Deployment(catalog, runtime, os.environ if env is None else env, _persist)
         stack.push_async_callback(_settle_subscribers, registrations)
-        service = Service(opened, deployment, settings=settings, log=log, project=project)  # type: ignore[arg-type]  # all ours are durable
+        service = Service(
+            opened,  # type: ignore[arg-type]  # all ours are durable
+            deployment,
+            settings=settings,
+            log=log,
+            project=project,
+            runs_changed=runs_changed,
+        )
         if announced:
             stack.callback(announce(service))
         stack.push_async_callback(service.drain, drain)

@@ -19,10 +19,9 @@ from flue.host import open_service
 from flue.models import register_provider
 from flue.registrations import PROCESS
 from flue.sandboxes import virtual
-from flue.server.app import PUBLIC, FlueApp
+from flue.server.app import FlueApp
 from flue.server.application import Application
 from flue.server.served import of_objects
-from flue.server.upgrades import SOCKETS
 from tests.faults.outside import note
 
 MODEL = "fake/model"
@@ -151,7 +150,7 @@ class Office:
         )
         environment = {"FLUE_DISPATCH_TOKEN": TOKEN}
         application = Application(lambda: served, opening=self._open, env=environment, store=self._setting.store)
-        return FlueApp(application, PUBLIC, SOCKETS)
+        return FlueApp(application)
 
     @asynccontextmanager
     async def _open(self, application: Application) -> AsyncIterator[Service]:

@@ -9,7 +9,7 @@ import pytest
 from starlette.applications import Starlette
 
 from flue.errors import ConfigError
-from flue.serve.lifespan import Lifespan
+from flue.server.lifespan import Lifespan
 
 
 async def test_an_application_starts_gives_its_state_and_ends() -> None:

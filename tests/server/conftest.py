@@ -8,10 +8,9 @@ import pytest
 
 from flue import create_agent
 from flue.registrations import PROCESS
-from flue.server.app import ADMIN, NO_SOCKETS, PUBLIC, FlueApp
+from flue.server.app import FlueApp
 from flue.server.application import Application
 from flue.server.served import Served, of_objects
-from flue.server.upgrades import SOCKETS
 from flue.testing import SequentialIds, VirtualClock
 from tests.server.asgi_client import Client
 from tests.server.fake_service import FakeService
@@ -37,7 +36,7 @@ class Site:
         )
 
     def app(self, **options: Any) -> FlueApp:
-        return FlueApp(self.application, PUBLIC, SOCKETS, **options)
+        return FlueApp(self.application, **options)
 
     @property
     def client(self) -> Client:
@@ -45,7 +44,7 @@ class Site:
 
     @property
     def admin(self) -> Client:
-        return Client(FlueApp(self.application, ADMIN, NO_SOCKETS))
+        return Client(FlueApp(self.application, "admin"))
 
 
 def module(**names: Any) -> Any:

@@ -128,7 +128,9 @@ class FakeService:
         self.submissions[ticket.id] = submission(ticket.id, agent, instance)
         return ticket
 
-    async def start_workflow(self, name: str, payload: Any, *, key: Any = None, request: Any = None) -> FakeTicket:
+    async def start_workflow(
+        self, name: str, payload: Any, *, key: Any = None, request: Any = None, run_id: Any = None
+    ) -> FakeTicket:
         ticket = self._accept(("start_workflow", name, payload, key), f"workflow:{name}:", payload)
         self.runs[ticket.id] = Run(ticket.id, "workflow", name, "", "active", STARTED, ticket.id, payload="{}")
         return ticket

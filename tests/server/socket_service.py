@@ -97,7 +97,7 @@ class SocketService:
             raise SessionError("The session is busy.", code="session_busy")
         return await self._accept(lane, agent=agent, instance=instance, message=message, session=session)
 
-    async def start_workflow(self, name: str, payload: Any, *, request: Any = None) -> Work:
+    async def start_workflow(self, name: str, payload: Any, *, request: Any = None, run_id: Any = None) -> Work:
         """Accept a run."""
         return await self._accept(f"workflow:{name}:{len(self.work)}", name=name, payload=payload)
 

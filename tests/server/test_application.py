@@ -155,7 +155,7 @@ def test_a_test_client_with_a_with_block_keeps_one_engine() -> None:
 
 async def test_an_app_is_mounted_with_its_admin_and_they_share_the_engine() -> None:
     service = FakeService()
-    api = FlueApp(over_fake(service), asgi(workflows={})._routes, asgi(workflows={})._sockets)
+    api = FlueApp(over_fake(service))
     outer = Starlette(routes=[Mount("/api", api), Mount("/admin", admin(api)), Route("/", PlainTextResponse("home"))])
     client = Client(outer)
     assert (await client.post("/api/workflows/noop")).status == 202
@@ -187,9 +187,8 @@ async def test_the_outermost_application_answers_with_an_envelope() -> None:
 
 async def test_a_lifespan_starts_and_drains_whatever_is_mounted_however_deep() -> None:
     service, other = FakeService(), FakeService()
-    routes, sockets = asgi(workflows={})._routes, asgi(workflows={})._sockets
-    deep = FlueApp(over_fake(service), routes, sockets)
-    wrapped = FlueApp(over_fake(other), routes, sockets)
+    deep = FlueApp(over_fake(service))
+    wrapped = FlueApp(over_fake(other))
     outer = Starlette(
         routes=[
             Mount(
@@ -214,8 +213,7 @@ async def test_a_lifespan_without_anything_of_ours_says_what_to_do() -> None:
 
 def test_a_lifespan_is_given_to_starlette_as_it_is() -> None:
     service = FakeService()
-    routes, sockets = asgi(workflows={})._routes, asgi(workflows={})._sockets
-    api = FlueApp(over_fake(service), routes, sockets)
+    api = FlueApp(over_fake(service))
     with TestClient(Starlette(routes=[Mount("/api", api)], lifespan=flue.lifespan)) as client:
         assert service.asked == [("start",)]
         assert client.post("/api/workflows/noop").status_code == 202
@@ -226,7 +224,7 @@ async def test_a_start_that_fails_is_told_to_the_server() -> None:
     def broken() -> Any:
         raise ConfigError("no project here")
 
-    api = FlueApp(Application(broken), asgi(workflows={})._routes, asgi(workflows={})._sockets)
+    api = FlueApp(Application(broken))
     sent: list[Any] = []
 
     async def receive() -> Any:

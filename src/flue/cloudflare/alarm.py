@@ -2,7 +2,7 @@
 
 While work is queued, ready to go on or running, the alarm is set at most `keep_alive` from now; and never later than
 what is due by itself: parked work that wakes up, a schedule. Work that waits for somebody sets none. An object whose
-alarm is not set has nothing to do until somebody asks.
+alarm is not set has nothing to do until somebody asks. What the registry is still to be told counts as work.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
+from flue.cloudflare import untold
 from flue.cloudflare.storage import ObjectConnection, ObjectStorage
 from flue.ports import Clock
 from flue.stores.sql.transaction import Transaction
 
-WATCHED = frozenset({"submissions", "schedules"})
+WATCHED = frozenset({"submissions", "schedules", untold.TABLE})
 """The tables that decide about the alarm."""
 
 # Each part is the first row of an index.
 DUE = (
     "SELECT EXISTS (SELECT 1 FROM submissions WHERE state = 'running')"
-    " OR EXISTS (SELECT 1 FROM submissions WHERE state = 'ready'),"
+    " OR EXISTS (SELECT 1 FROM submissions WHERE state = 'ready')"
+    f" OR EXISTS (SELECT 1 FROM {untold.TABLE}),"
     " (SELECT MIN(wake_at) FROM submissions WHERE state = 'parked' AND wake_at IS NOT NULL),"
     " (SELECT MIN(next_at) FROM schedules WHERE next_at IS NOT NULL)"
 )

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from itertools import chain
 from typing import TypeVar
 
-from flue.cloudflare import long_texts
+from flue.cloudflare import long_texts, untold
 from flue.cloudflare.alarm import ObjectAlarm
 from flue.cloudflare.statements import PREFIX, parse
 from flue.cloudflare.storage import ObjectConnection, ObjectStorage, explain
-from flue.durable.records import Claim, Renewal
+from flue.durable.records import Claim, Renewal, Run
 from flue.ports import Clock
 from flue.stores.failures import newer_format, store_closed
 from flue.stores.sql import claims
@@ -24,7 +24,9 @@ T = TypeVar("T")
 # One engine at a time: nothing to lock, and no other process whose work is to be left alone.
 OBJECT = Dialect(row_locks=False, homes=False)
 
-MIGRATIONS: tuple[Migration, ...] = ((*(parse(sql).sql for sql in chain(*SQLITE_MIGRATIONS[:3])), *long_texts.TABLES),)
+MIGRATIONS: tuple[Migration, ...] = (
+    (*(parse(sql).sql for sql in chain(*SQLITE_MIGRATIONS[:3])), *long_texts.TABLES, *untold.TABLES),
+)
 """What turns format n into format n+1; a new object starts at format 0. Only ever add to the end."""
 
 _FORMAT = f"CREATE TABLE IF NOT EXISTS {PREFIX}format (version INTEGER NOT NULL); SELECT version FROM {PREFIX}format"
@@ -60,6 +62,14 @@ class DurableObjectStore(SqlStore):
         taken to be looked at now, and gets an alarm after `keep_alive`.
         """
         return self._submit(self._alarm.rearm)
+
+    async def untold(self) -> list[Run]:
+        """Return some of the runs that have begun or ended without the registry's knowing, as they stand."""
+        return await self._read(untold.untold)
+
+    def told(self, runs: Sequence[Run]) -> Awaitable[None]:
+        """Take note that the registry knows how these runs stand."""
+        return self._submit(lambda tx: untold.told(tx, runs))
 
     def enlist(self, owner: str, *, now: int, lease_until: int) -> Awaitable[None]:
         """See `flue.durable.port.DurableStore`."""

@@ -85,10 +85,10 @@ class Admissions:
             **self._bounds(entry.durability),
         )
 
-    def workflow(self, name: str, payload: Any, *, key: str | None = None) -> Admission:
+    def workflow(self, name: str, payload: Any, *, key: str | None = None, run_id: str | None = None) -> Admission:
         """Return the admission of a workflow's run."""
         entry = self._catalog().workflow(name)
-        run_id = f"workflow:{name}:{self._ids.ulid()}"
+        run_id = run_id or f"workflow:{name}:{self._ids.ulid()}"
         return Admission(
             id=run_id,
             lane=run_id,

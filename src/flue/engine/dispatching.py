@@ -8,9 +8,19 @@ from typing import Any, Protocol
 
 from flue.definitions.agent import Agent
 from flue.engine.catalog import Catalog
-from flue.engine.service import DispatchReceipt, Service
+from flue.engine.service import DispatchReceipt
 from flue.errors import UsageError
 from flue.registrations import Registrations, current_registrations
+
+
+class Dispatcher(Protocol):
+    """What takes work for agents."""
+
+    async def dispatch(
+        self, agent: str, instance: str, input: Any, *, session: str = "default", dispatch_id: str | None = None
+    ) -> DispatchReceipt:
+        """Accept input for a session of an agent's instance; see `Service.dispatch`."""
+        ...
 
 
 class ServiceSource(Protocol):
@@ -26,8 +36,8 @@ class ServiceSource(Protocol):
         """Return the project's registrations, by which its own code finds it."""
         ...
 
-    async def service(self) -> Service:
-        """Return the service of this event loop, started."""
+    async def dispatcher(self) -> Dispatcher:
+        """Return what takes the work: the service of this event loop, started, or the way to another."""
         ...
 
 
@@ -65,8 +75,8 @@ async def dispatch(
     source = _find(agent)
     # By name: meanwhile the service may have gone on to another version of the project, with other objects.
     name = source.catalog.name_of(agent)
-    service = await source.service()
-    return await service.dispatch(name, id, input, session=session, dispatch_id=dispatch_id)
+    dispatcher = await source.dispatcher()
+    return await dispatcher.dispatch(name, id, input, session=session, dispatch_id=dispatch_id)
 
 
 def _find(agent: Agent | str) -> ServiceSource:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +51,7 @@ class EngineSettings:
 
     With `hibernates` no timer is pending while nothing runs here, for a host that puts the process to sleep then. Such
     a host has an alarm that the store sets and whose handler calls `look()`, and a store whose wake-ups are never lost.
+    Without `schedules` it leaves schedules to others.
     """
 
     lease: float = 30.0
@@ -60,10 +61,15 @@ class EngineSettings:
     take_over: bool = True
     log_failures: bool = False
     hibernates: bool = False
+    schedules: bool = True
 
 
 class Engine:
-    """Owns claims on the work of one store, and has `drive` bring each to rest. One for each event loop and store."""
+    """Owns claims on the work of one store, and has `drive` bring each to rest. One for each event loop and store.
+
+    `runs_changed` is awaited when a run was accepted, before whoever asked for it hears of that, and started when one
+    has come to rest.
+    """
 
     def __init__(
         self,
@@ -74,6 +80,7 @@ class Engine:
         *,
         owner: str | None = None,
         fire_due: Callable[[], Awaitable[None]] | None = None,
+        runs_changed: Callable[[], Coroutine[Any, Any, None]] | None = None,
         settings: EngineSettings | None = None,
     ) -> None:
         self.owner = owner or ids.ulid()
@@ -83,6 +90,7 @@ class Engine:
         self._clock = clock
         self._ids = ids
         self._fire_due = fire_due
+        self._runs_changed = runs_changed
         self._pruning = Pruning(store, clock, self.settings.keep)
         self._drive = drive
         self._expected = Expected()
@@ -180,6 +188,8 @@ class Engine:
             self._begin(admitted.claim, request)
         elif admitted.created and not self.settings.take_over:
             self._look("work")  # what stands before it may be free, and was left alone so far
+        if admission.recorded and self._runs_changed is not None:
+            await self._runs_changed()
         return admitted
 
     def adopt(self, submission: Submission) -> None:
@@ -221,6 +231,11 @@ class Engine:
         self._look("due")
 
     @property
+    def fires_schedules(self) -> bool:
+        """Say whether it starts what schedules start."""
+        return self.settings.take_over and self.settings.schedules
+
+    @property
     def running(self) -> int:
         """Return how many attempts are under way."""
         return len(self._workers)
@@ -257,7 +272,7 @@ class Engine:
             await self.take_over()
             while await self._store.wake_due(now=now):
                 pass
-        if "due" in pending and self._fire_due is not None and self.settings.take_over:
+        if "due" in pending and self._fire_due is not None and self.fires_schedules:
             await self._fire_due()
         if pending & {"gone", "due", "work"}:
             await self._claim()
@@ -367,6 +382,8 @@ class Engine:
     def _rested(self, attempt: Attempt) -> None:
         self._expected.rested(attempt.claim.id, ended=attempt.rest.result() is not None)
         self.watches.changed(attempt.claim.id)
+        if attempt.submission.kind == "workflow" and self._runs_changed is not None:
+            self._tasks.start(self._runs_changed())
         # Something may have been parked that is due before the loop would look, or wait for a free place.
         parked = attempt.rest.result() is None
         if parked or len(self._workers) == self.settings.concurrency - 1:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -92,6 +92,7 @@ class Service:
         settings: EngineSettings | None = None,
         log: LogSettings | None = None,
         project: str = "",
+        runs_changed: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         runtime = deployment.runtime
         self.store = store
@@ -114,6 +115,7 @@ class Service:
             self._drive,
             owner=owner,
             fire_due=self._schedules.fire_due,
+            runs_changed=runs_changed,
             settings=settings,
         )
         self._starting: asyncio.Future[None] | None = None
@@ -129,7 +131,7 @@ class Service:
         """Return the registrations of the project."""
         return self.deployment.runtime.registrations
 
-    async def service(self) -> Service:
+    async def dispatcher(self) -> Service:
         """Return the service itself, started."""
         await self.start()
         return self
@@ -142,7 +144,7 @@ class Service:
 
     async def _start(self) -> None:
         try:
-            if self.engine.settings.take_over:
+            if self.engine.fires_schedules:
                 await self._schedules.load(self.registrations.schedules)
             await self.engine.start()
         except BaseException:
@@ -228,13 +230,21 @@ class Service:
         return DispatchReceipt(json.loads(admission.payload)["dispatchId"], iso_time(admitted.accepted_at))
 
     async def start_workflow(
-        self, name: str, payload: Any = None, *, key: str | None = None, request: Any = None
+        self,
+        name: str,
+        payload: Any = None,
+        *,
+        key: str | None = None,
+        request: Any = None,
+        run_id: str | None = None,
     ) -> Ticket:
         """Accept a run of a workflow; the ticket's id is the run's. `request` is what `ctx.req` gives in this process.
 
+        A caller that gives the run's id sees to it that it is a new one, or the same for the same `key`.
+
         Raises `UsageError` (`workflow_not_found`, `invalid_input`) and `DurabilityError`.
         """
-        return await self._accept(self._admissions.workflow(name, payload, key=key), request)
+        return await self._accept(self._admissions.workflow(name, payload, key=key, run_id=run_id), request)
 
     async def start_agent(
         self, name: str, instance: str, payload: Any = None, *, key: str | None = None, request: Any = None

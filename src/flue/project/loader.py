@@ -71,10 +71,13 @@ class Project:
         self.registrations.schedules.clear()
 
 
-def load_project(root: str | Path | None = None, *, config: Config | None = None) -> Project:
+def load_project(
+    root: str | Path | None = None, *, config: Config | None = None, package: PrivatePackage | None = None
+) -> Project:
     """Import a project's modules and return what they define; `root` defaults to the working directory.
 
-    `config` spares looking for the configuration file. Every load is independent: loading again gives new modules
+    `config` spares looking for the configuration file. `package` is one that is installed, with modules of the project
+    that had to be imported earlier. Every load is independent: loading again gives new modules
     and leaves the earlier `Project` working until it is unloaded. Nothing stays behind when loading fails.
 
     Raises `ConfigError` for everything that is wrong with the project, with the file, the line where there is one, and
@@ -84,9 +87,10 @@ def load_project(root: str | Path | None = None, *, config: Config | None = None
         config = load_config(Path.cwd(), root=root)
     layout = find_layout(config.root, target=config.target)
     roles = read_roles(layout)
-    package = PrivatePackage(layout.source_root)
+    if package is None:
+        package = PrivatePackage(layout.source_root)
+        package.install()
     registrations = Registrations(parent=PROCESS, root=str(layout.root))
-    package.install()
     try:
         with using_registrations(registrations):
             agents = {

@@ -19,9 +19,9 @@ from flue.engine.catalog import Deployment
 from flue.engine.service import Service
 from flue.harness.observe import settle_subscribers
 from flue.project.loader import Project
-from flue.serve.lifespan import Lifespan
 from flue.server.app import default_app
 from flue.server.application import Application, application_of, forget_application, open_engine
+from flue.server.lifespan import Lifespan
 
 _SETTLE_SECONDS = 1.0
 

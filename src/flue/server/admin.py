@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from starlette.responses import Response
@@ -30,6 +31,12 @@ async def agents(call: Call) -> Response:
 
 async def runs(call: Call) -> Response:
     """List a page of runs, newest first."""
+    service = await call.service()
+    return await list_page(call, service.list_runs)
+
+
+async def list_page(call: Call, list_runs: Callable[[RunQuery], Awaitable[list[Run]]]) -> Response:
+    """List the page that a request asks for; `list_runs` knows the runs."""
     query = call.request.query_params
     limit = limit_of(call.request)
     status = query.get("status")
@@ -38,10 +45,9 @@ async def runs(call: Call) -> Response:
     workflow = query.get("workflowName")
     if workflow is not None:
         check_id(workflow, "workflow's name")
-    service = await call.service()
     # One more than asked for tells whether there is another page.
     before = _place(query.get("cursor"))
-    found = await service.list_runs(RunQuery(status=status, target=workflow, limit=limit + 1, before=before))
+    found = await list_runs(RunQuery(status=status, target=workflow, limit=limit + 1, before=before))
     page: Json = {"items": [run_pointer(run) for run in found[:limit]]}
     if len(found) > limit:
         page["nextCursor"] = _cursor(found[limit - 1])

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -27,7 +27,7 @@ from flue.server.application import Application, Reference, application_of
 from flue.server.body import DEFAULT_LIMIT, Body
 from flue.server.call import Call
 from flue.server.problems import problem_of, route_not_found
-from flue.server.routing import Routes
+from flue.server.routing import Routes, Tables
 from flue.server.served import of_objects
 from flue.server.upgrades import SOCKETS, Handshake, upgrade
 
@@ -63,6 +63,7 @@ ADMIN: Routes[Handler] = Routes(
         ("/openapi.json", {"GET": openapi.admin}),
     ]
 )
+TABLES = Tables(PUBLIC, SOCKETS, ADMIN)
 NO_SOCKETS: Routes[Handshake] = Routes([])
 
 
@@ -84,15 +85,13 @@ class FlueApp:
     def __init__(
         self,
         source: Source,
-        routes: Routes[Handler],
-        sockets: Routes[Handshake],
+        face: Literal["public", "admin"] = "public",
         *,
         body_limit: int = DEFAULT_LIMIT,
         runs: Exposure = True,
     ) -> None:
         self.source = source
-        self._routes = routes
-        self._sockets = sockets
+        self._face = face
         self._body_limit = body_limit
         self._runs = runs
         # `dispatch()` finds the engine before the first request has come, and as long as the app is there.
@@ -103,12 +102,17 @@ class FlueApp:
         """Return what is served, and its engines; shared with the other apps of its project."""
         return self.source.resolve()
 
+    @property
+    def _tables(self) -> Tables:
+        return self.application.tables or TABLES
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer an ASGI connection."""
         if scope["type"] == "http":
             await self._http(scope, receive, send)
         elif scope["type"] == "websocket":
-            await upgrade(self.application, self._sockets, WebSocket(scope, receive, send))
+            sockets = self._tables.sockets if self._face == "public" else NO_SOCKETS
+            await upgrade(self.application, sockets, WebSocket(scope, receive, send))
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         else:
@@ -127,7 +131,8 @@ class FlueApp:
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
         application = self.application
         try:
-            match = self._routes.find(scope)
+            routes: Routes[Handler] = self._tables.public if self._face == "public" else self._tables.admin
+            match = routes.find(scope)
             if match is None:
                 return _unmatched(scope, local=application.local)
             body = Body(Request(scope).headers, receive, self._body_limit)
@@ -146,7 +151,7 @@ class FlueApp:
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         try:
-            await self.application.service()
+            await self.application.start()
         except Exception as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             raise
@@ -190,7 +195,7 @@ def asgi(
         folder = None if root is None else Path(root).resolve()
         served = of_objects(agents or {}, workflows or {}, current_registrations(), folder)
         source = Application(lambda: served, store=store, registrations=served.registrations)
-    return FlueApp(source, PUBLIC, SOCKETS, body_limit=body_limit, runs=runs)
+    return FlueApp(source, body_limit=body_limit, runs=runs)
 
 
 def admin(of: FlueApp | str | Path | None = None) -> FlueApp:
@@ -198,7 +203,7 @@ def admin(of: FlueApp | str | Path | None = None) -> FlueApp:
 
     `of` is an app made by `asgi()`, or a project's root; without it the project is found as `asgi()` finds it.
     """
-    return FlueApp(of.source if isinstance(of, FlueApp) else Reference(of), ADMIN, NO_SOCKETS)
+    return FlueApp(of.source if isinstance(of, FlueApp) else Reference(of), "admin")
 
 
 def default_app(project: Project) -> ASGIApp:
@@ -210,7 +215,7 @@ def default_app(project: Project) -> ASGIApp:
     if project.app is not None:
         app: ASGIApp = project.app
         return app
-    return FlueApp(application, PUBLIC, SOCKETS)
+    return FlueApp(application)
 
 
 @asynccontextmanager
@@ -231,7 +236,7 @@ async def lifespan(app: Any) -> AsyncIterator[None]:
         )
     try:
         for application in applications:
-            await application.service()
+            await application.start()
         yield
     finally:
         await asyncio.gather(*(application.drain() for application in applications))

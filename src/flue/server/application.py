@@ -16,10 +16,12 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from os import PathLike
 from pathlib import Path
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from flue.durable.port import DurableStore
 from flue.engine.catalog import Catalog
+from flue.engine.dispatching import Dispatcher
 from flue.engine.engine import EngineSettings
 from flue.engine.service import Service
 from flue.host import SystemClock, SystemIds, open_service
@@ -28,7 +30,7 @@ from flue.project.config import load_config
 from flue.project.data import data_file
 from flue.project.loader import Project, build_schemas, load_project
 from flue.registrations import PROCESS, Registrations, current_registrations
-from flue.sandboxes import WorkerPool
+from flue.server.routing import Tables
 from flue.server.served import Served, of_project
 from flue.stores import open_store, store_from_env
 from flue.stores.location import DATABASE_URL
@@ -53,7 +55,7 @@ class Application:
         load: Callable[[], Served],
         *,
         opening: Opening | None = None,
-        env: Mapping[str, str] | None = None,
+        env: Mapping[str, Any] | None = None,
         store: DurableStore | str | PathLike[str] | None = None,
         registrations: Registrations = PROCESS,
         clock: Clock | None = None,
@@ -67,11 +69,21 @@ class Application:
         self._lock = threading.RLock()
         self._engines: dict[asyncio.AbstractEventLoop, _Engine] = {}
         self._lent: dict[asyncio.AbstractEventLoop, Service] = {}
-        self._memory = open_store(None)
-        self.env: Mapping[str, str] = os.environ if env is None else env
+        self._memory: DurableStore | None = None
+        self.env: Mapping[str, Any] = os.environ if env is None else env
         self.store = store
         self.clock = clock or SystemClock()
         self.ids = ids or SystemIds()
+
+    @property
+    def tables(self) -> Tables | None:
+        """Return what answers at which path, None for what a server answers with."""
+        return None
+
+    @property
+    def run_id(self) -> str | None:
+        """Return the id of the run that a workflow is started with, None for a new one each time."""
+        return None
 
     def resolve(self) -> Application:
         """Return this application."""
@@ -114,6 +126,7 @@ class Application:
         root = self.served.root
         if root is None:
             # The next event loop's engine must find it again.
+            self._memory = self._memory or open_store(None)
             return self._memory, False
         return open_store(data_file(root)), True
 
@@ -130,6 +143,14 @@ class Application:
                 engine = self._engines[loop] = _Engine(self._opening, self)
         # Shielded: a request that is given up must not take the engine from the others.
         return engine.ready.result() if engine.ready.done() else await asyncio.shield(engine.ready)
+
+    async def start(self) -> None:
+        """Start the running event loop's engine, which takes up what was left."""
+        await self.service()
+
+    async def dispatcher(self) -> Dispatcher:
+        """Return what takes work for the project's agents."""
+        return await self.service()
 
     def borrow(self, service: Service) -> None:
         """Use an engine that somebody else started in the running event loop, and will end: `drain` does not."""
@@ -177,6 +198,8 @@ class _Engine:
 @asynccontextmanager
 async def open_engine(application: Application) -> AsyncIterator[Service]:
     """Start an engine over the application's store, with the default ports; see `Opening`."""
+    from flue.sandboxes import WorkerPool
+
     served = application.served
     async with AsyncExitStack() as stack:
         store, owned = application.open_store()
@@ -209,6 +232,12 @@ _of_projects: WeakKeyDictionary[Registrations, Application] = WeakKeyDictionary(
 # Applications of folders that nobody has loaded, for `flue.asgi()` in a program of the user's own.
 _of_folders: dict[Path, Application] = {}
 _registry_lock = threading.Lock()
+
+
+def register_application(project: Project, application: Application) -> None:
+    """Make an application that of a loaded project, which every `flue.asgi()` in it uses."""
+    with _registry_lock:
+        _of_projects[project.registrations] = application
 
 
 def application_of(
@@ -257,9 +286,9 @@ class Reference:
         """Return the application's catalogue; loads the project if nobody has."""
         return self.resolve().catalog
 
-    async def service(self) -> Service:
-        """Return the application's engine in the running event loop."""
-        return await self.resolve().service()
+    async def dispatcher(self) -> Dispatcher:
+        """Return what takes work for the application's agents."""
+        return await self.resolve().dispatcher()
 
 
 def _load(root: Path) -> Served:

@@ -20,10 +20,12 @@ class Body:
     Whoever reads more than `limit` bytes gets a `Problem` (413); nothing is read after that.
     """
 
+    limit: int
+
     def __init__(self, headers: Headers, receive: Receive, limit: int) -> None:
         self._headers = headers
         self._receive = receive
-        self._limit = limit
+        self.limit = limit
         self._data = bytearray()
         self._complete = False
 
@@ -33,9 +35,9 @@ class Body:
         if message["type"] == "http.request" and not self._complete:
             self._data += message.get("body", b"")
             self._complete = not message.get("more_body", False)
-            if len(self._data) > self._limit:
+            if len(self._data) > self.limit:
                 self._data.clear()
-                raise _too_large(self._limit)
+                raise _too_large(self.limit)
         return message
 
     def replay(self) -> Receive:
@@ -50,8 +52,16 @@ class Body:
     def check_announced(self) -> None:
         """Raise `Problem` when the client says that it will send too much."""
         announced = self._headers.get("content-length", "")
-        if announced.isascii() and announced.isdigit() and (len(announced) > 18 or int(announced) > self._limit):
-            raise _too_large(self._limit)
+        if announced.isascii() and announced.isdigit() and (len(announced) > 18 or int(announced) > self.limit):
+            raise _too_large(self.limit)
+
+    async def read(self) -> bytes:
+        """Return the whole body. Raises `Problem` (413) and `ClientDisconnect`."""
+        self.check_announced()
+        while not self._complete:
+            if (await self.receive())["type"] == "http.disconnect":
+                raise ClientDisconnect
+        return bytes(self._data)
 
     async def json(self) -> Any:
         """Return the payload: an empty object without a body, else its JSON.
@@ -63,12 +73,8 @@ class Body:
             return {}
         if kind is None or "application/json" not in kind.lower():
             raise _unsupported(kind)
-        self.check_announced()
-        while not self._complete:
-            if (await self.receive())["type"] == "http.disconnect":
-                raise ClientDisconnect
         try:
-            return json_text.decode(bytes(self._data))
+            return json_text.decode(await self.read())
         except ValueError as error:
             reason = str(error).rstrip(".")
             raise invalid_json(

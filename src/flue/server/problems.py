@@ -29,6 +29,7 @@ _STATUS_OF_CODE = {
     "approval_decided": 409,
     "idempotency_conflict": 409,
     "run_ended": 409,
+    "object_unreachable": 503,
     "shutting_down": 503,
 }
 _INVALID_REQUEST = frozenset({"invalid_id", "invalid_session_name", "invalid_text", "invalid_input"})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import quote, unquote, unquote_to_bytes
 
 from starlette.types import Scope
@@ -49,6 +49,15 @@ class Routes(Generic[H]):
                     raise method_not_allowed(scope["method"], ", ".join(handlers))
                 return Match(handlers[method], tuple(_decoded(value) for value in values))
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """What answers at which path: the requests and the sockets of `asgi()`, the requests of `admin()`."""
+
+    public: Routes[Any]
+    sockets: Routes[Any]
+    admin: Routes[Any]
 
 
 def _matched(pattern: list[str], segments: list[bytes]) -> list[bytes] | None:

@@ -24,7 +24,7 @@ async def get(call: Call, run_id: str) -> Response:
     async def work() -> Response:
         return json_response(run_record(await _run(call, run_id)))
 
-    return await _behind_runs(call, work)
+    return await behind_runs(call, work)
 
 
 async def events(call: Call, run_id: str) -> Response:
@@ -37,7 +37,7 @@ async def events(call: Call, run_id: str) -> Response:
         page = await service.log.read(run_id, after=after, types=types, limit=limit)
         return spliced(f'{{"events":[{",".join(event.data for event in page)}]}}')
 
-    return await _behind_runs(call, work)
+    return await behind_runs(call, work)
 
 
 async def stream(call: Call, run_id: str) -> Response:
@@ -49,7 +49,7 @@ async def stream(call: Call, run_id: str) -> Response:
         log = service.log.follow(run_id, after=last_event_id(call.request))
         return call.stream(frames_of(log), call.run_failure)
 
-    return await _behind_runs(call, work)
+    return await behind_runs(call, work)
 
 
 async def abort(call: Call, run_id: str) -> Response:
@@ -94,7 +94,8 @@ async def _run(call: Call, run_id: str) -> Run:
     return run
 
 
-async def _behind_runs(call: Call, work: Work) -> Response:
+async def behind_runs(call: Call, work: Work) -> Response:
+    """Return the answer of `work` if runs are exposed, and their middleware lets it pass."""
     if call.runs is None:
         raise route_not_found(call.request.method, call.request.url.path)
     return await call.guarded(call.runs, work)
@@ -104,12 +105,13 @@ async def _behind_own(call: Call, run_id: str, work: Work) -> Response:
     """Have what changes a run pass the middleware of its workflow or agent, too."""
 
     async def inner() -> Response:
-        return await call.guarded(_exposure(call, await _run(call, run_id)), work)
+        return await call.guarded(exposure_of_run(call, await _run(call, run_id)), work)
 
-    return await _behind_runs(call, inner)
+    return await behind_runs(call, inner)
 
 
-def _exposure(call: Call, run: Run) -> Exposure:
+def exposure_of_run(call: Call, run: Run) -> Exposure:
+    """Return how the workflow or the agent of a run is reached. Raises `Problem` (404) when it is not."""
     if run.kind == "agent":
         return exposed_agent(call, run.target)[1]
     return exposed_workflow(call, run.target).route

@@ -34,7 +34,7 @@ async def follow(call: Call, name: str, id: str) -> Response:
         events = service.log.follow_stream(f"{name}/{id}", after=max(offset - 1, 0))
         return call.stream(_placed(events, offset, index), call.run_failure)
 
-    return await _behind_agent(call, name, id, work)
+    return await behind_agent(call, name, id, work)
 
 
 async def _placed(events: AsyncGenerator[LoggedEvent, None], offset: int, index: int) -> AsyncGenerator[bytes, None]:
@@ -52,7 +52,7 @@ async def get(call: Call, name: str, id: str, submission_id: str) -> Response:
     async def work() -> Response:
         return json_response(submission_record(await _submission(call, name, id, submission_id)))
 
-    return await _behind_agent(call, name, id, work)
+    return await behind_agent(call, name, id, work)
 
 
 async def events(call: Call, name: str, id: str, submission_id: str) -> Response:
@@ -65,7 +65,7 @@ async def events(call: Call, name: str, id: str, submission_id: str) -> Response
         page = await service.log.read(submission_id, after=after, types=types, limit=limit)
         return spliced(f'{{"events":[{",".join(event.data for event in page)}]}}')
 
-    return await _behind_agent(call, name, id, work)
+    return await behind_agent(call, name, id, work)
 
 
 async def stream(call: Call, name: str, id: str, submission_id: str) -> Response:
@@ -77,7 +77,7 @@ async def stream(call: Call, name: str, id: str, submission_id: str) -> Response
         log = service.log.follow(submission_id, after=last_event_id(call.request))
         return call.stream(frames_of(log), call.run_failure)
 
-    return await _behind_agent(call, name, id, work)
+    return await behind_agent(call, name, id, work)
 
 
 async def abort(call: Call, name: str, id: str, submission_id: str) -> Response:
@@ -91,7 +91,7 @@ async def abort(call: Call, name: str, id: str, submission_id: str) -> Response:
             raise submission_not_found(submission_id)
         return json_response(submission_record(found), 202 if found.outcome is None else 200)
 
-    return await _behind_agent(call, name, id, work)
+    return await behind_agent(call, name, id, work)
 
 
 async def decide(call: Call, name: str, id: str, tool_call_id: str) -> Response:
@@ -110,7 +110,7 @@ async def decide(call: Call, name: str, id: str, tool_call_id: str) -> Response:
         )
         return json_response({"status": "accepted", "toolCallId": tool_call_id, "approved": body["approved"]}, 202)
 
-    return await _behind_agent(call, name, id, work)
+    return await behind_agent(call, name, id, work)
 
 
 async def _submission(call: Call, name: str, id: str, submission_id: str) -> Submission:
@@ -121,7 +121,8 @@ async def _submission(call: Call, name: str, id: str, submission_id: str) -> Sub
     return found
 
 
-async def _behind_agent(call: Call, name: str, id: str, work: Callable[[], Awaitable[Response]]) -> Response:
+async def behind_agent(call: Call, name: str, id: str, work: Callable[[], Awaitable[Response]]) -> Response:
+    """Return the answer of `work` if the agent has conversations, is exposed, and its middleware lets it pass."""
     module, exposure = exposed_agent(call, name)
     if module.agent is None:
         # A function agent has runs; conversations are its own affair.

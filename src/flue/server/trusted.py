@@ -20,7 +20,7 @@ TOKEN = "FLUE_DISPATCH_TOKEN"  # noqa: S105 - the name of the variable
 
 async def dispatch(call: Call, name: str, id: str) -> Response:
     """Accept work for an agent's instance and answer at once."""
-    _check(call, name, id)
+    check_trusted(call, name, id)
     body = await _object(call)
     if "input" not in body:
         raise invalid_request("`input` is missing: what the agent is told.")
@@ -36,7 +36,7 @@ async def dispatch(call: Call, name: str, id: str) -> Response:
 
 async def raise_budget(call: Call, name: str, id: str) -> Response:
     """Give a session that used its budget up a larger one; it goes on by itself."""
-    _check(call, name, id)
+    check_trusted(call, name, id)
     body = await _object(call)
     session = read_session(body)
     limits = {key: value for key, value in body.items() if key != "session"}
@@ -48,7 +48,8 @@ async def raise_budget(call: Call, name: str, id: str) -> Response:
     return json_response({"status": "accepted"}, 202)
 
 
-def _check(call: Call, name: str, id: str) -> None:
+def check_trusted(call: Call, name: str, id: str) -> None:
+    """Raise `Problem` for who does not know the token, or names no agent that has conversations."""
     token = call.application.env.get(TOKEN, "").strip()
     if not token:
         raise route_not_found(call.request.method, call.request.url.path)

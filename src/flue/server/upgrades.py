@@ -34,10 +34,10 @@ async def upgrade(application: Application, routes: Routes[Handshake], websocket
         if not await _passes(exposure, websocket):
             return
     except HTTPException as refusal:
-        await _refuse(websocket, refusal.status_code)
+        await refuse(websocket, refusal.status_code)
         return
     except Exception as error:  # noqa: BLE001 - logged where it is not the client's own
-        await _refuse(websocket, problem_of(error).status)
+        await refuse(websocket, problem_of(error).status)
         return
     await serve(websocket)
 
@@ -47,13 +47,10 @@ async def agent(application: Application, parameters: tuple[str, ...]) -> tuple[
     from flue.server.sockets.asgi import serve_agent_socket
 
     name, id = parameters
-    module = application.served.agents.get(name)
-    if module is None or module.agent is None or module.websocket is None:
-        raise _not_found()
-    check_id(id, "agent's instance id")
+    exposure = agent_exposure(application, name, id)
     service = await application.service()
     local = application.local
-    return module.websocket, lambda websocket: serve_agent_socket(websocket, service, name, id, local=local)
+    return exposure, lambda websocket: serve_agent_socket(websocket, service, name, id, local=local)
 
 
 async def workflow(application: Application, parameters: tuple[str, ...]) -> tuple[Exposure, Serve]:
@@ -61,12 +58,27 @@ async def workflow(application: Application, parameters: tuple[str, ...]) -> tup
     from flue.server.sockets.asgi import serve_workflow_socket
 
     (name,) = parameters
+    exposure = workflow_exposure(application, name)
+    service = await application.service()
+    local = application.local
+    return exposure, lambda websocket: serve_workflow_socket(websocket, service, name, local=local)
+
+
+def agent_exposure(application: Application, name: str, id: str) -> Exposure:
+    """Return how an agent's socket is reached. Raises `Problem`: 404 when it is not, 400 for a wrong instance id."""
+    module = application.served.agents.get(name)
+    if module is None or module.agent is None or module.websocket is None:
+        raise _not_found()
+    check_id(id, "agent's instance id")
+    return module.websocket
+
+
+def workflow_exposure(application: Application, name: str) -> Exposure:
+    """Return how a workflow's socket is reached. Raises `Problem` (404) when it is not."""
     module = application.served.workflows.get(name)
     if module is None or module.websocket is None:
         raise _not_found()
-    service = await application.service()
-    local = application.local
-    return module.websocket, lambda websocket: serve_workflow_socket(websocket, service, name, local=local)
+    return module.websocket
 
 
 SOCKETS: Routes[Handshake] = Routes([("/agents/{name}/{id}", {"GET": agent}), ("/workflows/{name}", {"GET": workflow})])
@@ -83,7 +95,7 @@ async def _passes(exposure: Exposure, websocket: WebSocket) -> bool:
     answer = await through(exposure, request, accept)
     if answer is accepted:
         return True
-    await _refuse(websocket, answer.status_code)
+    await refuse(websocket, answer.status_code)
     return False
 
 
@@ -93,7 +105,8 @@ def _as_http(scope: Scope) -> Scope:
     return {**scope, "type": "http", "method": "GET", "scheme": scheme}
 
 
-async def _refuse(websocket: WebSocket, status: int) -> None:
+async def refuse(websocket: WebSocket, status: int) -> None:
+    """Answer a handshake with a plain status."""
     if "websocket.http.response" in websocket.scope.get("extensions", {}):
         headers = {"content-length": "0", "connection": "close"}
         await websocket.send_denial_response(Response(status_code=status, headers=headers))

@@ -25,11 +25,13 @@ async def start(call: Call, name: str) -> Response:
     async def work() -> Response:
         payload = await call.body.json()
         service = await call.service()
-        ticket = await service.start_workflow(name, payload, key=call.idempotency_key, request=call.replay())
+        ticket = await service.start_workflow(
+            name, payload, key=call.idempotency_key, request=call.replay(), run_id=call.application.run_id
+        )
         return await answer(call, ticket, mode)
 
     # A request that fails before there is a run is answered with an id all the same, as clients expect it.
-    spare = f"workflow:{name}:{call.application.ids.ulid()}"
+    spare = call.application.run_id or f"workflow:{name}:{call.application.ids.ulid()}"
     return await call.guarded(module.route, work, failure_headers={RUN_ID: spare})
 
 

@@ -19,8 +19,11 @@ from flue.server.workflows import result_of
 Start = Callable[[StartPrompt | StartWorkflow], Awaitable[Ticket]]
 
 
-def start_of(machine: AgentSocket | WorkflowSocket, service: Service, *, path: str) -> Start:
-    """Return what admits a socket's requests. `path` is that of the handshake: a workflow finds it in `ctx.req`."""
+def start_of(machine: AgentSocket | WorkflowSocket, service: Service, *, path: str, run_id: str | None = None) -> Start:
+    """Return what admits a socket's requests.
+
+    `path` is that of the handshake: a workflow finds it in `ctx.req`. `run_id` is for `Service.start_workflow`.
+    """
 
     async def prompt(action: StartPrompt | StartWorkflow) -> Ticket:
         assert isinstance(action, StartPrompt)
@@ -32,7 +35,7 @@ def start_of(machine: AgentSocket | WorkflowSocket, service: Service, *, path: s
     async def run(action: StartPrompt | StartWorkflow) -> Ticket:
         assert isinstance(action, StartWorkflow)
         request = {"method": "GET", "path": path}
-        return await service.start_workflow(machine.name, action.payload, request=request)
+        return await service.start_workflow(machine.name, action.payload, request=request, run_id=run_id)
 
     return prompt if isinstance(machine, AgentSocket) else run
 

@@ -58,7 +58,8 @@ def load_messages(tx: Transaction, address: str) -> list[Message]:
 
 # ------------------------------------------------------------------------------------------------------ runs
 
-_RUN = (
+# The columns of a run as lists have it.
+RUN = (
     "submissions.id, recorded, target, instance, status, accepted_at, address, generation, settled_at,"
     " restarted_from, restarted_as"
 )
@@ -67,15 +68,15 @@ _RUN = (
 def get_run(tx: Transaction, id: str) -> Run | None:
     """Return a run with everything."""
     row = tx.row(
-        f"SELECT {_RUN}, inputs.payload, result, error FROM submissions JOIN inputs ON inputs.id = submissions.id"
+        f"SELECT {RUN}, inputs.payload, result, error FROM submissions JOIN inputs ON inputs.id = submissions.id"
         " WHERE submissions.id = ? AND recorded <> ''",
         id,
     )
     return None if row is None else Run(*row)
 
 
-def runs_query(query: RunQuery) -> tuple[str, list[object]]:
-    """Return the SQL of a page of runs; one of four indexes fits it."""
+def runs_query(query: RunQuery, source: str = "submissions") -> tuple[str, list[object]]:
+    """Return the SQL of a page of runs; one of four indexes fits it. `source` has the columns of `submissions`."""
     conditions: list[tuple[str, list[object]]] = [("recorded <> ''", [])]
     if query.target is not None:
         conditions.append(("target = ?", [query.target]))
@@ -84,7 +85,7 @@ def runs_query(query: RunQuery) -> tuple[str, list[object]]:
     if query.before is not None:
         conditions.append(("(accepted_at, id) < (?, ?)", list(query.before)))
     where = " AND ".join(condition for condition, _ in conditions)
-    sql = f"SELECT {_RUN} FROM submissions WHERE {where} ORDER BY accepted_at DESC, id DESC LIMIT ?"
+    sql = f"SELECT {RUN} FROM {source} WHERE {where} ORDER BY accepted_at DESC, id DESC LIMIT ?"
     return sql, [value for _, values in conditions for value in values] + [query.limit]
 
 

@@ -1,0 +1,72 @@
+"""The registry: one object that knows where every run is, and that fires the project's schedules."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from flue.cloudflare import js
+from flue.cloudflare.asking import ASK, json_answer
+from flue.cloudflare.clockwork import Clockwork
+from flue.cloudflare.isolate import Isolate
+from flue.cloudflare.pointers import Pointers
+from flue.cloudflare.registry_client import Pointer
+from flue.durable.records import RunQuery
+
+logger = logging.getLogger("flue")
+# How long a registry that cannot look at its schedules waits before it tries again, in milliseconds.
+_TRY_AGAIN = 60_000
+
+
+class Registry:
+    """The registry's object while it lives; see `js.ObjectHandlers`."""
+
+    def __init__(self, isolate: Isolate, state: js.State) -> None:
+        self._isolate = isolate
+        self._state = state
+        self._pointers = Pointers(state.storage)
+        self._clockwork: Clockwork | None = None
+
+    async def fetch(self, request: js.Request) -> js.Native:
+        """Answer what the Worker or an object asks."""
+        return json_answer(await self._answer(request.header(ASK), await request.json()))
+
+    async def alarm(self) -> None:
+        """Fire what is due."""
+        try:
+            await self._clock().look()
+        except Exception:
+            # Raising would have the platform call again a few times, and then give up.
+            logger.exception("The schedules could not be looked at.")
+            await self._state.storage.setAlarm(self._isolate.clock.now_ms() + _TRY_AGAIN)
+
+    async def socket_message(self, socket: js.HibernatingSocket, message: str | bytes) -> None:
+        """Do nothing: it accepts no sockets."""
+
+    async def socket_closed(self, socket: js.HibernatingSocket, code: int, reason: str) -> None:
+        """Do nothing: it accepts no sockets."""
+
+    async def socket_failed(self, socket: js.HibernatingSocket) -> None:
+        """Do nothing: it accepts no sockets."""
+
+    async def _answer(self, what: str, body: Any) -> Any:
+        match what:
+            case "tell":
+                self._pointers.tell(Pointer.of_json(values) for values in body)
+            case "find":
+                found = self._pointers.find(body)
+                return None if found is None else found.to_json()
+            case "list":
+                query = RunQuery(**{**body, "before": tuple(body["before"]) if body["before"] else None})
+                return [Pointer(run, "").to_json()["run"] for run in self._pointers.page(query)]
+            case "wake":
+                await self._clock().start()
+            case _:
+                raise ValueError(f"The registry is asked {what!r}.")
+        return None
+
+    def _clock(self) -> Clockwork:
+        if self._clockwork is None:
+            store = self._isolate.platform.store(self._state, self._isolate.clock)
+            self._clockwork = Clockwork(self._isolate, store)
+        return self._clockwork

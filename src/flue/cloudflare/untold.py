@@ -1,0 +1,48 @@
+"""Which runs of an object have begun, or ended, without the registry's knowing: kept by triggers.
+
+So a run is on this list by the very transaction that changed it, whatever ends the isolate then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flue.cloudflare.statements import PREFIX
+from flue.durable.records import Run
+from flue.stores.sql.history import RUN
+from flue.stores.sql.transaction import Transaction
+
+TABLE = f"{PREFIX}untold"
+_NOTE = f"BEGIN INSERT OR IGNORE INTO {TABLE} VALUES (NEW.id); END"
+TABLES: tuple[str, ...] = (
+    f"CREATE TABLE {TABLE} (run TEXT PRIMARY KEY)",
+    f"CREATE TRIGGER {PREFIX}run_accepted AFTER INSERT ON {PREFIX}submissions WHEN NEW.recorded <> '' {_NOTE}",
+    (
+        f"CREATE TRIGGER {PREFIX}run_changed AFTER UPDATE OF status ON {PREFIX}submissions"
+        f" WHEN NEW.recorded <> '' AND NEW.status <> OLD.status {_NOTE}"
+    ),
+    (
+        f"CREATE TRIGGER {PREFIX}run_forgotten AFTER DELETE ON {PREFIX}submissions"
+        f" BEGIN DELETE FROM {TABLE} WHERE run = OLD.id; END"
+    ),
+)
+
+_AT_ONCE = 100
+
+
+def untold(tx: Transaction) -> list[Run]:
+    """Return runs that are to be told, as lists have them."""
+    rows = tx.rows(f"SELECT {RUN} FROM {TABLE} JOIN submissions ON submissions.id = run LIMIT ?", _AT_ONCE)
+    return [Run(*row) for row in rows]
+
+
+def told(tx: Transaction, runs: Sequence[Run]) -> None:
+    """Strike what was told from the list, unless it has changed meanwhile."""
+    for run in runs:
+        tx.execute(
+            f"DELETE FROM {TABLE} WHERE run = ?"
+            " AND NOT EXISTS (SELECT 1 FROM submissions WHERE id = ? AND status <> ?)",
+            run.run_id,
+            run.run_id,
+            run.status,
+        )

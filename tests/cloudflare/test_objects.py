@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.cloudflare.site import CHAT, Site, model
+from tests.engine.scenes import texts
+
+REPORT = """
+    route = True
+
+    async def run(ctx):
+        await ctx.step("count", lambda: 1)
+        return {"asked": ctx.payload, "id": ctx.id, "method": ctx.req.method}
+"""
+
+
+async def test_a_prompt_is_answered_by_the_object_of_its_instance_which_keeps_the_conversation(cloud: Site) -> None:
+    model().add("Good morning.", "Good evening.")
+    await cloud.deploy_project({"agents/chat.py": CHAT})
+    first = await cloud.call("POST", "/agents/chat/ann", json={"message": "Hello"})
+    assert (first.status, first.json["result"]["text"]) == (200, "Good morning.")
+    second = await cloud.call("POST", "/agents/chat/bob", json={"message": "Hello"})
+    assert second.json["result"]["text"] == "Good evening."
+    assert cloud.names("Chat") == ["ann", "bob"]
+    assert texts(await cloud.said("chat", "ann"))[-1] == "assistant: Good morning."
+
+
+async def test_an_answer_streams_through_the_worker(cloud: Site) -> None:
+    model().add("Good morning to all of you, one and all.")
+    await cloud.deploy_project({"agents/chat.py": CHAT})
+    sse = {"accept": "text/event-stream"}
+    async with cloud.open("POST", "/agents/chat/ann", json={"message": "Hello"}, headers=sse) as answer:
+        assert answer.headers["content-type"] == "text/event-stream"
+        await answer.until("text_delta")
+        assert b'"type":"idle"' not in answer.seen
+        assert b"one and all" in await answer.read()
+
+
+async def test_a_run_has_an_object_of_its_own_named_by_its_id(cloud: Site) -> None:
+    await cloud.deploy_project({"workflows/daily_report.py": REPORT})
+    answer = await cloud.call("POST", "/workflows/daily-report?wait=result", json={"a": 1})
+    run_id = answer.headers["x-flue-run-id"]
+    assert answer.json["result"] == {"asked": {"a": 1}, "id": run_id, "method": "POST"}
+    assert cloud.names("FLUE_WORKFLOW_DAILY_REPORT") == [run_id]
+    record = await cloud.call("GET", f"/runs/{run_id}")
+    assert (record.json["status"], record.json["payload"]) == ("completed", {"a": 1})
+    events = await cloud.call("GET", f"/runs/{run_id}/events")
+    assert [event["type"] for event in events.json["events"]][-1] == "run_end"
+
+
+@pytest.mark.parametrize("path", ["/agents/nobody/x", "/workflows/nothing", "/elsewhere"])
+async def test_what_is_not_served_is_answered_in_the_worker(cloud: Site, path: str) -> None:
+    await cloud.deploy_project({"agents/chat.py": CHAT})
+    answer = await cloud.call("POST", path, json={})
+    assert (answer.status, json.loads(answer.body)["error"]["type"].endswith("_not_found")) == (404, True)
+    assert cloud.names("Chat") == []
