@@ -53,8 +53,9 @@ types: $(VENV)/installed-dev ## Check types
 docs: $(VENV)/installed-dev ## Run every snippet of the documentation
 	@$(PYTEST) tests/docs
 
-bench: $(BENCH)/installed ## Measure against raw httpx2, pydantic-ai and openai-agents
-	@$(BENCH)/bin/python -m benchmarks
+bench: $(BENCH)/installed ## Measure beside raw httpx2, other frameworks and the original [ARGS="--only requests"]
+	@$(MAKE) build/original/installed || echo "The original cannot be installed; going on without it." >&2
+	@$(BENCH)/bin/python -m benchmarks $(ARGS)
 
 faults: $(VENV)/installed-dev ## Run the tests that kill processes, break disks and run hostile scripts
 	@$(PYTEST) -m faults

@@ -1,8 +1,9 @@
-"""`python -m benchmarks`: measure Flue beside raw httpx2 + json, pydantic-ai and openai-agents, in one run.
+"""`python -m benchmarks`: measure Flue beside raw httpx2 + json, pydantic-ai, openai-agents, and the original's server.
 
 Every measurement is a process of its own against one fake provider server, which runs in another process and whose
-work does not count. CPU time is the client's, all threads included. Rounds are interleaved (A B A B), so that what
-else the machine does falls on all of them. The table gives medians and the range; ratios compare the fastest runs.
+work does not count. CPU time is that of the process that is measured, all threads included. Rounds are interleaved
+(A B A B), so that what else the machine does falls on all of them. The table gives medians and the range; ratios
+compare the fastest runs.
 
 Goals are shown, not enforced: the exit code is 0 unless something crashed.
 """
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -26,8 +28,10 @@ from statistics import median
 from typing import Any
 
 from benchmarks import server
-from benchmarks.cases import HEADINGS, Case, Row, cases, row
+from benchmarks.cases import HEADINGS, cases, row
+from benchmarks.rows import Case, Row
 from benchmarks.scenarios import Samples, Task
+from benchmarks.server_cases import ONCE
 
 ROOT = Path(__file__).resolve().parents[1]
 IMPORT_PROBE = """
@@ -37,13 +41,17 @@ exec(sys.argv[1])
 print((time.perf_counter() - began) * 1000, len(sys.modules))
 """
 TIMEOUT = 300  # seconds for one measurement
+COMPARED = defaultdict(lambda: ("raw",), original=("flue",))
+"""What a contender is compared with."""
 MEASURED = ("httpx2", "pydantic", "pydantic-ai-slim", "openai-agents", "openai", "anthropic")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Measure and print; return 1 when a contender crashed."""
     parser = argparse.ArgumentParser("python -m benchmarks", description="Measure Flue beside others.")
-    parser.add_argument("--quick", action="store_true", help="one round and fewer contenders, in less than 40 s")
+    parser.add_argument(
+        "--quick", action="store_true", help="one round, less of each and fewer contenders, in about a minute"
+    )
     parser.add_argument("--only", choices=HEADINGS, help="measure only this")
     parser.add_argument("--rounds", type=int, help="rounds to interleave (default 3, with --quick 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there too")
@@ -57,7 +65,8 @@ def main(argv: list[str] | None = None) -> int:
     (ROOT / "build").mkdir(exist_ok=True)
     with provider_server() as url, tempfile.TemporaryDirectory(dir=ROOT / "build") as folder:
         disk = fsyncs_per_second(Path(folder))
-        collected, crashed = measure(chosen, rounds, url, Path(folder))
+        volume = server.QUICK if options.quick else server.Volume()
+        collected, crashed = measure(chosen, rounds, url, Path(folder), volume)
     rows = [table_row(case, collected) for case in chosen]
     about = {
         "python": platform.python_version(),
@@ -95,17 +104,20 @@ def fsyncs_per_second(folder: Path) -> float:
     return count / (time.perf_counter() - began)
 
 
-def measure(chosen: list[Case], rounds: int, url: str, folder: Path) -> tuple[dict[Task, Samples], bool]:
-    """Run every case once a round; return their samples (`{}` for what is missing) and whether one crashed."""
+def measure(
+    chosen: list[Case], rounds: int, url: str, folder: Path, volume: server.Volume
+) -> tuple[dict[Task, Samples], bool]:
+    """Run every task once a round; return their samples (`{}` for what is missing) and whether one crashed."""
+    first = {case.task: case for case in reversed(chosen)}
     collected: dict[Task, Any] = {}
     crashed = False
     for number in range(rounds):
-        for case in chosen:
-            if "missing" in collected.get(case.task, {}):
+        for case in [case for case in chosen if first[case.task] is case]:
+            if "missing" in collected.get(case.task, {}) or (number and case.section in ONCE):
                 continue
             progress(f"round {number + 1} of {rounds}: {case.section}, {case.label}")
             try:
-                result = run_case(case.task, url, folder)
+                result = run_case(case.task, url, folder, volume)
             except (subprocess.SubprocessError, ValueError) as error:
                 crashed = True
                 result = {"missing": "crashed"}
@@ -126,7 +138,7 @@ def progress(text: str) -> None:
         print(f"\r{text:100}\r", end="", file=sys.stderr, flush=True)
 
 
-def run_case(task: Task, url: str, folder: Path) -> Any:
+def run_case(task: Task, url: str, folder: Path, volume: server.Volume) -> Any:
     """Return the samples of one measurement, made in a fresh process."""
     if task.scenario == "import":
         printed = _output([sys.executable, "-c", IMPORT_PROBE, task.variant], missing="ModuleNotFoundError")
@@ -140,8 +152,8 @@ def run_case(task: Task, url: str, folder: Path) -> Any:
         _output([str(Path(sys.executable).with_name(name)), *arguments])
         return {"wall_ms": [(time.perf_counter() - began) * 1000]}
     with tempfile.TemporaryDirectory(dir=folder) as own:
-        if task.scenario == "serve":
-            return server.measure(task.variant, Path(own))
+        if task.scenario in server.SCENARIOS:
+            return server.measure(task, Path(own), volume)
         given = replace(task, url=url, folder=own)
         return json.loads(_output([sys.executable, "-m", "benchmarks.worker", json.dumps(asdict(given))]) or "")
 
@@ -160,9 +172,9 @@ def table_row(case: Case, collected: dict[Task, Any]) -> Row:
     samples = collected[case.task]
     if "missing" in samples:
         return Row(case.section, case.label, missing=samples["missing"])
-    same = (case.task.scenario, case.task.api, "raw")
-    raw = next((found for task, found in collected.items() if (task.scenario, task.api, task.contender) == same), None)
-    return row(case, samples, raw if raw and "missing" not in raw else None)
+    same = [(case.task.scenario, case.task.api, contender) for contender in COMPARED[case.task.contender]]
+    others = [found for task, found in collected.items() if (task.scenario, task.api, task.contender) in same]
+    return row(case, samples, others[0] if others and "missing" not in others[0] else None)
 
 
 def print_table(rows: list[Row], about: dict[str, Any]) -> None:

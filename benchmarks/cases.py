@@ -2,55 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from statistics import median
 
+from benchmarks import server_cases
+from benchmarks.rows import Case, Row
 from benchmarks.scenarios import EARLY, LATE, LOOP_TURNS, Samples, Task
 
 APIS = ("anthropic-messages", "openai-completions", "openai-responses")
 NAMES = {"raw": "raw httpx2 + json", "flue": "flue", "pydantic_ai": "pydantic-ai", "openai_agents": "openai-agents"}
 VARIANTS = {"": "", "listener": ", on_event", "observe": ", observe", "sqlite": ", SQLite store"}
 SANDBOXES = {"": "in this process", "isolated": "isolated, from the pool", "cold": "isolated, cold start"}
-SERVERS = {"start": "flue start, to its first answer", "dev": "flue dev, from saving a file to its answer"}
 HEADINGS = {
     "stream": "One answer in 2,000 deltas: CPU ms of the client",
     "loop": f"One prompt, {LOOP_TURNS} turns with a tool call each: CPU ms of the client",
     "turns": f"A late turn ({LATE[0]}-{LATE[-1]}) beside an early one ({EARLY[0]}-{EARLY[-1]}): CPU ms",
     "import": "Start: wall ms",
-    "serve": "A server on one workflow: wall ms",
+    **server_cases.HEADINGS,
     "sandbox": "Virtual sandbox, create and first command: wall ms",
     "memory": "An agent that has answered its first prompt: resident MB of the process",
 }
 TIMES_RAW_GOAL = 2.0
-ANSWER_GOAL_MS, RELOAD_GOAL_MS, SERVER_GOAL_MB = 600.0, 500.0, 80.0
 DURABLE_TIMES_RAW_GOAL = 3.0
 LATE_TURN_GOAL = 1.5  # times an early turn
 IMPORT_GOAL_MS, IMPORT_GOAL_MODULES = 150.0, 350
 SANDBOX_GOALS_MS = {"": 2.0, "isolated": 3.0, "cold": 30.0}
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One measurement and where its result is shown."""
-
-    section: str
-    label: str
-    task: Task
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table. `met` is None where there is no goal."""
-
-    section: str
-    label: str
-    values: Sequence[float] = ()
-    note: str = ""
-    goal: str = ""
-    met: bool | None = None
-    missing: str = ""
-    samples: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 def cases(*, quick: bool, samples: int) -> Iterator[Case]:
@@ -69,8 +45,7 @@ def cases(*, quick: bool, samples: int) -> Iterator[Case]:
     for statement in ("import flue", "from flue import create_agent, tool", *others):
         yield Case("import", statement, Task("import", "", "", variant=statement))
     yield Case("import", "flue --help", Task("command", "", "", variant="flue --help"))
-    for variant, label in SERVERS.items():
-        yield Case("serve", label, Task("serve", "flue", "", variant=variant))
+    yield from server_cases.cases(quick=quick)
     for variant, label in SANDBOXES.items():
         yield Case("sandbox", label, Task("sandbox", "flue", APIS[0], variant=variant, samples=samples))
     for contender, name in NAMES.items():
@@ -89,12 +64,14 @@ def _contenders(scenario: str, api: str, *, quick: bool) -> Iterator[tuple[str, 
         yield "openai_agents", ""
 
 
-def row(case: Case, samples: Samples, raw: Samples | None) -> Row:
-    """Return the line for a case; `raw` are the samples of the limit it is compared with."""
+def row(case: Case, samples: Samples, other: Samples | None) -> Row:
+    """Return the line for a case; `other` are the samples of what it is compared with."""
     ours = case.task.contender == "flue"
     match case.section:
+        case section if section in server_cases.HEADINGS:
+            return server_cases.row(case, samples, other)
         case "stream" | "loop":
-            ratio = _ratio(samples["cpu_ms"], raw["cpu_ms"]) if raw else None
+            ratio = _ratio(samples["cpu_ms"], other["cpu_ms"]) if other else None
             goal = DURABLE_TIMES_RAW_GOAL if case.task.variant == "sqlite" else TIMES_RAW_GOAL
             return _row(case, samples, "cpu_ms", (ratio, "times raw"), goal if ours else None)
         case "turns":
@@ -103,8 +80,6 @@ def row(case: Case, samples: Samples, raw: Samples | None) -> Row:
             return _row(case, samples, "late_ms", (ratio, "times early"), LATE_TURN_GOAL if ours else None)
         case "import":
             return _start_row(case, samples)
-        case "serve":
-            return _server_row(case, samples)
         case "sandbox":
             values = samples["wall_ms"]
             goal_ms = SANDBOX_GOALS_MS[case.task.variant]
@@ -127,17 +102,6 @@ def _row(case: Case, samples: Samples, metric: str, compared: tuple[float | None
     if ratio is None or goal is None:
         return Row(case.section, case.label, samples[metric], note, samples=samples)
     return Row(case.section, case.label, samples[metric], note, f"<= {goal:g} {unit}", ratio <= goal, samples=samples)
-
-
-def _server_row(case: Case, samples: Samples) -> Row:
-    if case.task.variant == "dev":
-        values, met = samples["reload_ms"], median(samples["reload_ms"]) < RELOAD_GOAL_MS
-        return Row(case.section, case.label, values, "", f"< {RELOAD_GOAL_MS:g} ms", met, samples=samples)
-    values, memory = samples["answers_ms"], median(samples["rss_mb"])
-    met = median(values) < ANSWER_GOAL_MS and memory < SERVER_GOAL_MB
-    goal = f"< {ANSWER_GOAL_MS:g} ms, {SERVER_GOAL_MB:g} MB"
-    note = f"{median(samples['cpu_s']):.2f} s CPU, {memory:.0f} MB"
-    return Row(case.section, case.label, values, note, goal, met, samples=samples)
 
 
 def _start_row(case: Case, samples: Samples) -> Row:

@@ -1,79 +1,214 @@
-"""`flue start` and `flue dev` as processes: when they answer, what they hold, how soon a saved file counts."""
+"""Servers as processes, ours and the original's, and what is measured of them.
+
+answers    from the start of the process to its first answer, and its memory then
+reload     `flue dev`: from saving a file to an answer of the new code
+requests   a workflow that does nothing, waited for over 16 connections, with our durable store on
+decay      the same for a long time: the last requests beside the first
+sockets    the memory of open WebSockets to agents that say nothing
+follow     a run whose events many clients read, beside one that a single client reads
+"""
 
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import re
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
-from benchmarks.scenarios import Samples
+from benchmarks import original
+from benchmarks.scenarios import Samples, Task
 
-_WORKFLOW = "route = True\nasync def run(ctx):\n    return {version}\n"
-_RELOADS = 5
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+CONNECTIONS, WARM_UP = 16, 0.5
+FOLLOWERS, TICKS = 100, 100
+RELOADS = 5
+SCENARIOS = ("answers", "reload", "requests", "decay", "sockets", "follow")
+NOOP, TICKING, SOCKET = "/workflows/noop?wait=result", "/workflows/ticks", "/agents/idle/{}"
+_WORKFLOWS = {
+    "version": "route = True\nasync def run(ctx):\n    return {version}\n",
+    "noop": 'route = True\nasync def run(ctx):\n    return {{"ok": True}}\n',
+    "ticks": (
+        "import asyncio\nroute = True\nasync def run(ctx):\n    for _ in range(ctx.payload['ticks']):\n"
+        "        await asyncio.sleep(0.01)\n        ctx.log.info('tick')\n"
+    ),
+}
+_AGENT = "from flue import create_agent\nwebsocket = True\nagent = create_agent(model='demo/librarian')\n"
 
 
-def measure(command: str, folder: Path) -> Samples:
-    """Start a command on a project of one workflow, and end it; `flue dev` is also given files to reload."""
-    _save(folder, 0)
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """How much is done: seconds of requests; of a decay, our runs and their seconds; WebSockets."""
+
+    seconds: float = 5.0
+    runs: int = 100_000
+    their_seconds: float = 30.0
+    sockets: int = 1000
+
+    def long_run(self, *, theirs: bool) -> tuple[float, int]:
+        """Return the most seconds, and the most requests, of a decay."""
+        return (self.their_seconds, sys.maxsize) if theirs else (600.0, self.runs)
+
+
+QUICK = Volume(seconds=2.0, runs=3_000, their_seconds=4.0, sockets=200)
+
+
+@dataclass(slots=True)
+class Running:
+    """A server: its port, its process, when that was started, and how often it committed once it has ended."""
+
+    port: int
+    pid: int
+    began: float
+    commits: int = 0
+
+    def cpu(self) -> float:
+        """Return the CPU seconds spent so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory(self) -> float:
+        """Return the resident MB."""
+        statm = Path(f"/proc/{self.pid}/statm")
+        if not statm.exists():
+            command = ["ps", "-o", "rss=", "-p", str(self.pid)]
+            return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) / 1e3
+        return int(statm.read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+Serving = Callable[[Path], AbstractContextManager[Running]]
+
+
+def measure(task: Task, folder: Path, volume: Volume) -> Any:
+    """Return the samples of one measurement; `{"missing": reason}` where there is nothing to measure."""
+    theirs = task.contender == "original"
+    if theirs and not original.is_installed():
+        return {"missing": original.MISSING}
+    match task.scenario:
+        case "answers":
+            return answers(_theirs if theirs else _started, folder)
+        case "reload":
+            return reload(folder)
+        case "requests":
+            return requests(_theirs if theirs else _counted, folder, volume.seconds)
+        case "decay":
+            return decay(_theirs if theirs else _counted, folder, *volume.long_run(theirs=theirs))
+        case "sockets":
+            return sockets(_theirs if theirs else _counted, folder, volume.sockets)
+        case _:
+            return follow(_theirs if theirs else _counted, folder)
+
+
+# ------------------------------------------------------------------------------------------------ what is measured
+
+
+def answers(serving: Serving, folder: Path) -> Samples:
+    """Start a server and ask it once."""
     before = _cpu_of_children()
-    with _running(command, folder) as (port, samples):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-        assert _answer(connection) == 0
-        samples["answers_ms"] = [(time.perf_counter() - samples.pop("began")[0]) * 1000]
-        if command == "dev":
-            samples["reload_ms"] = [_reload(connection, folder, number) for number in range(1, _RELOADS + 1)]
+    with serving(folder) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        _answer(connection, "noop")
+        taken = {"answers_ms": [(time.perf_counter() - server.began) * 1000], "rss_mb": [server.memory()]}
         connection.close()
-    samples["cpu_s"] = [_cpu_of_children() - before]
-    return samples
+    return {**taken, "cpu_s": [_cpu_of_children() - before]}
 
 
-@contextmanager
-def _running(command: str, folder: Path) -> Iterator[tuple[int, Samples]]:
-    began = time.perf_counter()
-    flue = [sys.executable, "-m", "flue", command, "--port", "0"]
-    with subprocess.Popen(flue, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        try:
-            said = ""
-            while not (found := re.search(r"http://[^:]+:(\d+)", said)):
-                said = process.stderr.readline()
-                assert said, f"flue {command} ended"
-            samples: Samples = {"began": [began]}
-            yield int(found[1]), samples
-            samples["rss_mb"] = [_resident_mb(process.pid)]
-        finally:
-            process.terminate()
-            process.communicate()
+def reload(folder: Path) -> Samples:
+    """Give `flue dev` files to reload."""
+    with _flue("dev", folder) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        _answer(connection, "version")
+        taken = {"reload_ms": [_reload(connection, folder, number) for number in range(1, RELOADS + 1)]}
+        connection.close()
+    return taken
 
 
-def _save(folder: Path, version: int) -> None:
-    path = folder / "workflows" / "version.py"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(_WORKFLOW.format(version=version), encoding="utf-8")
+def requests(serving: Serving, folder: Path, seconds: float) -> Samples:
+    """Have a workflow that does nothing run as often as it can."""
+    with serving(folder) as server:
+        warm = _load("hammer", server, path=NOOP, connections=CONNECTIONS, seconds=WARM_UP)
+        before = server.cpu()
+        load = _load("hammer", server, path=NOOP, connections=CONNECTIONS, seconds=seconds)
+        spent = server.cpu() - before
+    taken = {
+        "per_second": [load["requests"] / load["seconds"]],
+        "cpu_ms": [spent * 1000 / load["requests"]],
+    }
+    if server.commits:
+        taken["per_fsync"] = [(warm["requests"] + load["requests"]) / server.commits]
+    return taken
+
+
+def decay(serving: Serving, folder: Path, seconds: float, most: int) -> Samples:
+    """Go on with that for a long time; compare the last tenth with the first."""
+    with serving(folder) as server:
+        _load("hammer", server, path=NOOP, connections=CONNECTIONS, seconds=WARM_UP)
+        load = _load("hammer", server, path=NOOP, connections=CONNECTIONS, seconds=seconds, requests=most)
+        memory = server.memory()
+    each = load["each_second"]
+    tenth = max(len(each) // 10, 1)
+    first, last = fmean(each[:tenth]), fmean(each[-tenth:])
+    return {"last": [last], "first": [first], "runs": [load["requests"]], "rss_mb": [memory]}
+
+
+def sockets(serving: Serving, folder: Path, count: int) -> Samples:
+    """Open WebSockets to as many agents; what they take is what the server grows by."""
+    with serving(folder) as server:
+        _load("sockets", server, path=SOCKET, count=10)  # what is loaded for the first ones is not theirs
+        before = server.memory()
+        command = _loader("sockets", server, path=SOCKET, count=count)
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as client:
+            assert client.stdout is not None
+            assert client.stdout.readline() == "open\n"
+            grown = server.memory() - before
+            client.communicate("")
+    return {"each_kb": [grown * 1000 / count], "sockets": [count]}
+
+
+def follow(serving: Serving, folder: Path) -> Samples:
+    """Have the same run followed by one client, and by many."""
+    with serving(folder) as server:
+        _load("follow", server, path=TICKING, ticks=10, clients=1)
+        alone = _load("follow", server, path=TICKING, ticks=TICKS, clients=1)["duration_ms"]
+        before = server.cpu()
+        among = _load("follow", server, path=TICKING, ticks=TICKS, clients=FOLLOWERS)["duration_ms"]
+        spent = server.cpu() - before
+    return {"many_ms": [among], "one_ms": [alone], "frame_us": [spent * 1e6 / (FOLLOWERS * TICKS)]}
+
+
+def _load(what: str, server: Running, **options: Any) -> Any:
+    done = subprocess.run(
+        _loader(what, server, **options), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True, cwd=ROOT
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _loader(what: str, server: Running, **options: Any) -> list[str]:
+    return [sys.executable, "-m", "benchmarks.load", what, str(server.port), json.dumps(options)]
 
 
 def _reload(connection: http.client.HTTPConnection, folder: Path, version: int) -> float:
     """Return the milliseconds from saving a file to its first answer."""
     began = time.perf_counter()
-    _save(folder, version)
-    while _answer(connection) != version:
+    _save(folder, "version", version)
+    while _answer(connection, "version") != version:
         assert time.perf_counter() - began < 30, "the file was not reloaded"
     return (time.perf_counter() - began) * 1000
 
 
-def _answer(connection: http.client.HTTPConnection) -> int:
-    headers = {"content-type": "application/json"}
-    connection.request("POST", "/workflows/version?wait=result", "{}", headers)
-    found = re.match(rb'\{"result":(\d+)', connection.getresponse().read())
-    assert found
-    return int(found[1])
+def _answer(connection: http.client.HTTPConnection, workflow: str) -> Any:
+    connection.request("POST", f"/workflows/{workflow}?wait=result", "{}", {"content-type": "application/json"})
+    return json.loads(connection.getresponse().read())["result"]
 
 
 def _cpu_of_children() -> float:
@@ -81,9 +216,52 @@ def _cpu_of_children() -> float:
     return spent.ru_utime + spent.ru_stime
 
 
-def _resident_mb(pid: int) -> float:
-    statm = Path(f"/proc/{pid}/statm")
-    if not statm.exists():
-        printed = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=True)  # noqa: S607
-        return int(printed.stdout) / 1e3
-    return int(statm.read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+# ------------------------------------------------------------------------------------------------------ servers
+
+
+@contextmanager
+def _theirs(folder: Path) -> Iterator[Running]:
+    with original.serving(HERE / "theirs") as (port, pid, began):
+        yield Running(port, pid, began)
+
+
+def _started(folder: Path) -> AbstractContextManager[Running]:
+    return _flue("start", folder)
+
+
+def _counted(folder: Path) -> AbstractContextManager[Running]:
+    return _flue("start", folder, module="benchmarks.counted")
+
+
+@contextmanager
+def _flue(command: str, folder: Path, module: str = "flue") -> Iterator[Running]:
+    for name in _WORKFLOWS:
+        _save(folder, name, 0)
+    (folder / "agents").mkdir(exist_ok=True)
+    (folder / "agents" / "idle.py").write_text(_AGENT, encoding="utf-8")
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    began = time.perf_counter()
+    started = [sys.executable, "-m", module, command, "--port", "0", "--root", str(folder)]
+    with subprocess.Popen(
+        started, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+    ) as process:
+        assert process.stderr is not None
+        server = None
+        try:
+            said = ""
+            while not (found := re.search(r"http://[^:]+:(\d+)", said)):
+                said = process.stderr.readline()
+                assert said, f"flue {command} ended"
+            server = Running(int(found[1]), process.pid, began)
+            yield server
+        finally:
+            process.terminate()
+            printed, _ = process.communicate()
+            if server is not None and printed.strip():
+                server.commits = int(printed)
+
+
+def _save(folder: Path, workflow: str, version: int) -> None:
+    path = folder / "workflows" / f"{workflow}.py"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(_WORKFLOWS[workflow].format(version=version), encoding="utf-8")

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
-from benchmarks import scenarios, server
+from benchmarks import original, scenarios, server
 from benchmarks.__main__ import main
-from benchmarks.cases import Case, cases, row
+from benchmarks.cases import cases, row
+from benchmarks.rows import Case
 from benchmarks.scenarios import SCENARIOS, Samples, Task
 from benchmarks.worker import measure
 from flue.registrations import PROCESS
 from flue.testing.provider_server import ProviderServer
+from tests.prerequisites import require
 
 APIS = ("anthropic-messages", "openai-completions", "openai-responses")
 
@@ -58,14 +60,30 @@ def test_a_contender_that_is_not_installed_is_reported_as_missing() -> None:
     assert "no_such_thing" in str(measure(Task("stream", "no_such_thing", "anthropic-messages"))["missing"])
 
 
-@pytest.mark.parametrize("command", ["start", "dev"])
-def test_servers_are_measured(command: str, tmp_path: Path) -> None:
-    samples = server.measure(command, tmp_path)
-    assert samples["answers_ms"][0] > 0
-    assert samples["rss_mb"][0] > 10
-    assert len(samples.get("reload_ms", ())) == (5 if command == "dev" else 0)
-    line = row(Case("serve", command, Task("serve", "flue", "", variant=command)), samples, None)
-    assert line.goal
+SERVERS = [case for case in cases(quick=True, samples=1) if case.task.scenario in server.SCENARIOS]
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "task", dict.fromkeys(case.task for case in SERVERS), ids=lambda task: f"{task.scenario} {task.contender}"
+)
+def test_servers_are_measured(task: Task, tmp_path: Path) -> None:
+    require(task.contender == "flue" or original.is_installed(), original.MISSING)
+    samples = server.measure(task, tmp_path, server.Volume(seconds=0.2, runs=300, their_seconds=0.2, sockets=20))
+    assert all(value > 0 for values in samples.values() for value in values)
+    for case in SERVERS:
+        if case.task == task:
+            assert row(case, samples, None).values
+
+
+def test_the_originals_row_compares_it_with_ours() -> None:
+    case = next(case for case in SERVERS if case.task == Task("requests", "original", ""))
+    theirs, ours = {"per_second": [500.0, 400.0], "cpu_ms": [2.0, 2.0]}, {"per_second": [900.0, 1100.0]}
+    line = row(case, theirs, ours)
+    assert line.note == "2.00 ms CPU, flue 2.20"
+    assert line.met is True
+    assert row(case, theirs, None).goal == ""
 
 
 @pytest.mark.parametrize(("ours", "met"), [(199.0, True), (201.0, False)])

@@ -31,7 +31,7 @@ def model_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def theirs(model_url: str) -> Iterator[str]:
     """Give the address of the original's server."""
-    with original.serving(HERE / "theirs", FAKE_MODEL_URL=model_url) as (port, _):
+    with original.serving(HERE / "theirs", FAKE_MODEL_URL=model_url) as (port, _, _):
         yield f"http://127.0.0.1:{port}"
 
 

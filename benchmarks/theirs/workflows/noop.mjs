@@ -1,0 +1,4 @@
+export const route = (_context, next) => next();
+export async function run() {
+  return { ok: true };
+}
