@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from subprocess import PIPE, Popen
-from typing import Any
 
 import pytest
 
@@ -20,6 +19,7 @@ from flue.stores.sql.history import old_rows, runs_query
 from flue.testing.work_contract import LEASE, admission, claim_one, claimant
 from tests.stores.everything import everything
 from tests.stores.faults import watching
+from tests.stores.plans import slow_statements
 
 pipes = pytest.mark.skipif(not SUPPORTED, reason="this platform has no named pipes; leases tell")
 
@@ -244,22 +244,10 @@ async def test_no_statement_reads_a_whole_table_or_sorts(tmp_path: Path) -> None
     ]
     statements |= {runs_query(query)[0] for query in pages} | {old_rows("submissions"), old_rows("runs")}
     connection = sqlite3.connect(tmp_path / "flue.db")
-    slow = {}
-    for sql in statements:
-        if sql.split()[0] in ("SELECT", "UPDATE", "DELETE") and "sqlite_master" not in sql:
-            plan = explain(connection, sql)
-            # The first rows of an index, in its order, are as good as a look-up.
-            first = "LIMIT" in sql or "MIN(" in sql
-            if any("TEMP B-TREE" in step or (step.startswith("SCAN") and not first) for step in plan):
-                slow[sql] = plan
+    slow = slow_statements(connection, statements)
     connection.close()
     # All owners are looked at when one is gone; there are as many as processes. The other lists all that there is.
     assert set(slow) == {
         "SELECT owner FROM owners ORDER BY owner",
         "SELECT id, spec, next_at FROM schedules ORDER BY id",
     }
-
-
-def explain(connection: sqlite3.Connection, sql: str) -> list[str]:
-    parameters: list[Any] = [1] * sql.count("?")
-    return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)]

@@ -20,6 +20,9 @@ from flue.stores.sql.transaction import Transaction
 WATCHED = frozenset({"submissions", "schedules", untold.TABLE})
 """The tables that decide about the alarm."""
 
+# The binding takes no times of 1970's first moment and none after 2189; what is due later is looked at then.
+_EARLIEST, _LATEST = 1, 6_900_000_000_000
+
 # Each part is the first row of an index.
 DUE = (
     "SELECT EXISTS (SELECT 1 FROM submissions WHERE state = 'running')"
@@ -86,8 +89,7 @@ class ObjectAlarm:
                 self._storage.deleteAlarm()
             self._armed = None
         elif not self._serves(wanted, due, now):
-            # Times that have passed are now; the binding takes none that are not above 0.
-            self._storage.setAlarm(max(wanted, 1))
+            self._storage.setAlarm(min(max(wanted, _EARLIEST), _LATEST))
             self._armed = wanted
         return wanted
 

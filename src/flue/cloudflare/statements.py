@@ -24,7 +24,6 @@ LONG: dict[str, tuple[str, ...]] = {
     "steps": ("body",),
     "messages": ("body",),
     "events": ("body",),
-    "schedules": ("spec",),
 }
 LONG_COLUMNS = frozenset(column for columns in LONG.values() for column in columns)
 

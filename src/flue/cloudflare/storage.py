@@ -100,7 +100,7 @@ class ObjectConnection:
         """Run one statement."""
         statement = parse(sql)
         if not statement.writes:
-            return Rows(self, self.fetch(statement.sql, parameters))
+            return Rows(self, self._query(statement.sql, parameters))
         return self._write(statement, parameters)
 
     def executemany(self, sql: str, parameters: Any, /) -> Rows:
@@ -118,13 +118,8 @@ class ObjectConnection:
         return Rows(self, ())
 
     def fetch(self, sql: str, parameters: Sequence[Any] = (), /) -> list[Any]:
-        """Run statements as they are, the last one with parameters, and return its rows."""
-        cursor = self._sql.exec(sql, *map(_bound, parameters))
-        rows = [tuple(map(_read, row)) for row in cursor.raw().toArray().to_py()]
-        if any(long_texts.is_reference(value) for row in rows for value in row):
-            columns = cursor.columnNames.to_py()
-            rows = [long_texts.resolve(self, columns, row) for row in rows]
-        return rows
+        """Run statements as they are, the last one with parameters, and return its rows as they are."""
+        return _rows(self._sql.exec(sql, *map(_bound, parameters)))
 
     def count_changes(self, rows: Rows) -> int:
         """Return how many rows were changed by the statement that gave these, the last that was to change any."""
@@ -133,6 +128,14 @@ class ObjectConnection:
 
     def close(self) -> None:
         """Do nothing: the database is the runtime's."""
+
+    def _query(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
+        cursor = self._sql.exec(sql, *map(_bound, parameters))
+        rows = _rows(cursor)
+        if any(long_texts.is_reference(value) for row in rows for value in row):
+            columns = cursor.columnNames.to_py()
+            rows = [long_texts.resolve(self, columns, row) for row in rows]
+        return rows
 
     def _write(self, statement: Statement, parameters: Sequence[Any]) -> Rows:
         self.changed.add(statement.writes)
@@ -159,6 +162,11 @@ def _bound(value: Any) -> Any:
         # As a text it becomes the same integer, in a column and compared with one.
         return int(value) if abs(value) <= _LARGEST else str(value)
     return value
+
+
+def _rows(cursor: Any) -> list[Any]:
+    """Return what is left of a cursor; arrays, because the columns of an object must have names of their own."""
+    return [tuple(map(_read, row)) for row in cursor.raw().toArray().to_py()]
 
 
 def _read(value: Any) -> Any:

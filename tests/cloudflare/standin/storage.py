@@ -15,8 +15,8 @@ https://developers.cloudflare.com/durable-objects/api/sql-storage/ and .../platf
 - `rowsWritten` counts entries of indexes, too;
 - `transactionSync` may be nested, and rolls back whatever the callback throws;
 - the alarm is a row of the same database: it is rolled back with the rest. A time in the past becomes now, one that is
-  not above 0 is a rejected promise. While the handler runs, `getAlarm` is null until `setAlarm` is called; when it
-  ends well, and `setAlarm` was not called, the alarm is gone.
+  not above 0, or after 2189, is a rejected promise. While the handler runs, `getAlarm` is null until `setAlarm` is
+  called; when it ends well, and `setAlarm` was not called, the alarm is gone.
 
 What it leaves out: cursors are read at once, not row by row; `transaction` with a promise; point-in-time recovery.
 """
@@ -41,6 +41,7 @@ LIMITS = {
     sqlite3.SQLITE_LIMIT_SQL_LENGTH: 100_000,
     sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 100,
 }
+YEAR_2189 = 6_911_222_400_000
 PRAGMAS = {"table_info", "table_list", "index_list", "foreign_keys", "defer_foreign_keys", "optimize", "quick_check"}
 _TRANSACTION = re.compile(r"\s*(BEGIN|COMMIT|END|ROLLBACK|SAVEPOINT|RELEASE)\b", re.IGNORECASE)
 
@@ -167,6 +168,8 @@ class Storage:
             return Promise(error=JsError("parameter 1 is not of type 'date'.", "TypeError"))
         if time <= 0:
             return Promise(error=JsError("setAlarm() cannot be called with an alarm time <= 0", "TypeError"))
+        if time > YEAR_2189:
+            return Promise(error=JsError("This API doesn't support dates after 2189.", "TypeError"))
         self._write_alarm(max(int(time), self._now()))
         return Promise()
 
