@@ -12,6 +12,7 @@ from flue.definitions.agent import Agent
 from flue.durable.records import Outcome, Submission
 from flue.engine.admissions import session_lane
 from flue.engine.service import Service, Ticket
+from flue.harness.files_note import NEW_SANDBOX
 from flue.stores import MemoryStore
 from flue.testing import RecordedRequest, ScriptedModel, call
 from tests.engine.scenes import catalog, conversation, crash, serving, settled, texts
@@ -136,6 +137,35 @@ async def test_files_in_the_sandbox_are_there_after_an_approval_in_the_same_proc
         await service.decide("chat", "ann", "p1", approved=True)
         await ticket.outcome()
     assert "toolResult: Hello." in texts(await conversation(store, "chat", "ann"))
+
+
+async def test_after_an_approval_in_another_process_the_model_is_told_that_its_files_are_gone() -> None:
+    @flue.tool(approval=True)
+    async def publish() -> str:
+        """Publish the file."""
+        return "It is out."
+
+    steps: list[Any] = [
+        call("write", {"path": "page.txt", "content": "Hello."}),
+        call("publish", id="p1"),
+        call("read", {"path": "page.txt"}),
+        "It is gone.",
+    ]
+    agent = flue.create_agent(model=ScriptedModel(steps), tools=[publish])
+    store, offers, tickets = MemoryStore(), catalog({"chat": agent}), list[Ticket]()
+
+    async def write(service: Service) -> None:
+        tickets.append(await service.prompt("chat", "ann", "Write and publish."))
+        await parked(tickets[0])
+
+    await crash(offers, store, 10_000, write)
+    async with serving(offers, store) as service:
+        await service.start()
+        await service.decide("chat", "ann", "p1", approved=True)
+        await settled(service, tickets[0].id)
+    *_, published, note, _, missing, _ = texts(await conversation(store, "chat", "ann"))
+    assert (published, note) == ("toolResult: It is out.", f"user: {NEW_SANDBOX}")
+    assert "page.txt" in missing
 
 
 async def test_a_decision_counts_for_one_call_also_where_the_model_uses_its_id_again() -> None:

@@ -16,6 +16,7 @@ from flue.errors import DefinitionError, SessionError, UsageError
 from flue.events import Emitter, Scope
 from flue.harness.call import CallHandle
 from flue.harness.env import FlueFs, SessionEnv
+from flue.harness.files_note import FilesNote
 from flue.harness.history import History
 from flue.harness.meter import Meter
 from flue.harness.roles import find_role
@@ -64,6 +65,7 @@ class Harness:
         self.scope = replace(scope, harness=name)
         self.meter = Meter("agent", setup.profile.budget)
         self.sessions = Sessions(self)
+        self.files_note = FilesNote()
         self._factory = factory
         self._setup = setup
         self._role = role

@@ -30,8 +30,3 @@ def cut_off_answer(text: str, model: ModelInfo, now_ms: int) -> AssistantMessage
     """Return what had arrived of an answer as a message that models are shown again."""
     content = (TextContent(text),)
     return AssistantMessage(content, model.api, model.provider, model.id, stop_reason="length", timestamp=now_ms)
-
-
-def go_on_signal(now_ms: int) -> UserMessage:
-    """Return the message that asks a model to go on with an answer that was cut off."""
-    return UserMessage((TextContent(GO_ON),), now_ms)

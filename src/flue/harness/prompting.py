@@ -16,7 +16,7 @@ from flue.events import Scope
 from flue.harness.compaction.compact import Compactor
 from flue.harness.compaction.sizes import limits_for
 from flue.harness.entries import Source
-from flue.harness.interrupted import cut_off_answer, go_on_signal
+from flue.harness.interrupted import GO_ON, cut_off_answer
 from flue.harness.journal import UNJOURNALED, Journal, Paused
 from flue.harness.left_open import settle_calls_left_open
 from flue.harness.meter import Meter, Meters
@@ -104,17 +104,19 @@ async def run_prompt(
     with _pausing(options.journal):
         # A budget that an earlier call used up: a call of one turn would otherwise never meet it.
         meters.check(clock.monotonic())
-        message = None
+        message, note = None, session.harness.files_note.take(session)
         if options.cut_off:
             cut_off = cut_off_answer(options.cut_off, model.info, clock.now_ms())
             options.journal.answer_recorded("", cut_off.usage)
             session.history.append(cut_off)
-            message, source = go_on_signal(clock.now_ms()), "signal"
+            message, source = UserMessage((*note, TextContent(GO_ON)), clock.now_ms()), "signal"
         elif text is not None:
             settle_calls_left_open(session.history, session.approvals, clock.now_ms())
             content = TextContent(text + FOOTER if outcome else text)
             now = clock.now_ms()
-            message = UserMessage((*session.date_note.blocks(date_text(now)), content, *options.images), now)
+            message = UserMessage((*session.date_note.blocks(date_text(now)), *note, content, *options.images), now)
+        elif note:
+            loop.notice = UserMessage(note, clock.now_ms())
         with session.running(loop), session.history.tally() as tally:
             answer_text = await _Attempts(loop, source, outcome).run(message)
     if options.cut_off and loop.turns == 1:

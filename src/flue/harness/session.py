@@ -277,6 +277,8 @@ class Session:
         check_text_argument(command, "shell")
 
         async def body(scope: Scope) -> ExecResult:
+            if note := self.harness.files_note.take(self):
+                self.history.append(UserMessage(note, self.harness.runtime.clock.now_ms()), "signal")
             return await run_shell(
                 self.setup.env,
                 self.harness,

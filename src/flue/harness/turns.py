@@ -111,6 +111,8 @@ class TurnLoop:
     journal: Journal = UNJOURNALED
     steering: list[UserMessage] = field(default_factory=list)
     """Messages that join at the next turn boundary."""
+    notice: UserMessage | None = None
+    """What the model is told with the next request, if there is one."""
     failure: ProviderError | None = None
     """Why the last answer has stop reason `error`."""
     parked: bool = False
@@ -128,7 +130,9 @@ class TurnLoop:
         cannot be written before a tool runs.
         """
         self._added = []
-        incoming = [] if message is None else [(message, source)]
+        incoming: list[tuple[UserMessage, Source]] = [] if message is None else [(message, source)]
+        if message is None and not left_open(self.history.transcript.messages):
+            incoming = self._take_notice()
         self._emit(AgentStart)
         try:
             while True:
@@ -136,10 +140,14 @@ class TurnLoop:
                 if answer.stop_reason == "error" or (done and not self.steering):
                     return answer
                 await self.between_turns()
-                incoming = [(joined, "steer") for joined in self.steering]
+                incoming = [*self._take_notice(), *((joined, "steer") for joined in self.steering)]
                 self.steering.clear()
         finally:
             self._emit(AgentEnd, tuple(self._added))
+
+    def _take_notice(self) -> list[tuple[UserMessage, Source]]:
+        notice, self.notice = self.notice, None
+        return [] if notice is None else [(notice, "signal")]
 
     async def between_turns(self) -> None:
         """Raise `BudgetExceededError` when a budget is used up; compact the conversation when it is too long."""

@@ -87,6 +87,9 @@ class VirtualSandbox:
     )
     """What a model should know about the place its commands run in."""
 
+    ephemeral = True
+    """Its files end with it. A conversation that goes on in another sandbox is told so."""
+
     def __init__(self, engine: Engine, limits: Limits) -> None:
         self._engine = engine
         self._limits = limits
