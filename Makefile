@@ -22,7 +22,7 @@ IN_PLACE := $(INSTALL) --no-deps --no-build-isolation -e .
 Q ?= How do I resume a stream?
 export Q
 
-.PHONY: help setup demo test check fmt lint types docs bench faults e2e e2e-setup lock latest clean
+.PHONY: help setup demo test check fmt lint types docs bench faults chaos e2e e2e-setup lock latest clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -59,6 +59,12 @@ bench: $(BENCH)/installed ## Measure beside raw httpx2, other frameworks and the
 
 faults: $(VENV)/installed-dev ## Run the tests that kill processes, break disks and run hostile scripts
 	@$(PYTEST) -m faults
+
+chaos: $(VENV)/installed-dev ## Long runs: make chaos KILLS=10000 CUTS=100000 MINUTES=60 [SEED=…], any of them
+	@test -n '$(KILLS)$(CUTS)$(MINUTES)' || { echo 'Say how long: KILLS= of servers, power CUTS=, MINUTES= of three nodes on Postgres.' >&2; exit 2; }
+	@FLUE_KILLS=$(KILLS) FLUE_POWER_CUTS=$(CUTS) FLUE_SECONDS=$$((60 * $(or $(MINUTES),0))) FLUE_SEED=$(SEED) \
+		$(PYTEST) -s -m 'faults or e2e' $(if $(KILLS),tests/faults/test_kills.py) \
+		$(if $(CUTS),tests/stores/test_power_cut.py) $(if $(MINUTES),tests/faults/test_nodes.py)
 
 e2e: $(VENV)/installed-dev e2e-setup ## Run the tests of whole processes, under Pyodide, and beside the original (Node)
 	@$(PYTEST) -m e2e

@@ -7,9 +7,10 @@ import signal
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
+from flue.messages import AssistantMessage
 from flue.stores.sql.store import SqlStore
 from flue.testing import ProviderServer
 from tests.faults.checker import come_to_rest, faults_of, read_office
@@ -20,6 +21,30 @@ from tests.faults.model import Model
 from tests.faults.office import Setting
 
 PATIENCE = 60.0
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What went on in a scene."""
+
+    seconds: float = 0
+    accepted: int = 0
+    submissions: int = 0
+    interrupted: int = 0
+    turns: int = 0
+    effects: int = 0
+    broken: int = 0
+    resumed: int = 0
+
+    def __add__(self, other: Figures) -> Figures:
+        return Figures(*(mine + its for mine, its in zip(astuple(self), astuple(other), strict=True)))
+
+    def __str__(self) -> str:
+        return (
+            f"{self.accepted} accepted, {self.submissions} submissions ({self.interrupted} interrupted),"
+            f" {self.turns} turns, {self.effects} effects outside, {self.broken} connections broken,"
+            f" {self.resumed} streams resumed, in {self.seconds:.1f} s"
+        )
 
 
 @dataclass
@@ -35,32 +60,32 @@ class Scene:
     chances: random.Random
     began: float = field(default_factory=time.monotonic)
 
-    async def reckon(self, living: Sequence[Server], story: str) -> None:
+    async def reckon(self, living: Sequence[Server], story: str) -> Figures:
         """Let everything come to rest, end the servers, and raise what is wrong."""
-        took = time.monotonic() - self.began
-        done = sum(ask.ended is not None for ask in self.ledger.asks.values())
         waiting = [f"{name} waits for ever" for name in await self.clients.finish(PATIENCE)]
         await come_to_rest(self.store, PATIENCE)
         for server in living:
             assert await server.stop() == 128 + signal.SIGTERM
-        rested = time.monotonic() - self.began - took
         ledger = self.ledger
         office = await read_office(self.store, ledger, self.folder / "outside")
         faults = [*waiting, *await faults_of(office)]
         errors = self.servers.errors.read_text()
         if "Traceback" in errors:
             faults.append(f"a server raised: {errors[-4000:]}")
-        accepted = sum(ask.accepted for ask in ledger.asks.values())
-        interrupted = sum(bool(submission.interruptions) for submission in office.submissions.values())
-        resumed = sum(ask.connections > 1 for ask in ledger.asks.values())
-        print(  # noqa: T201 - the figures of the long run
-            f"\nFLUE_SEED={self.seed}: {story} in {took:.1f} s, at rest {rested:.1f} s later."
-            f" {accepted} accepted, {done} answered meanwhile, {len(office.submissions)} submissions"
-            f" ({interrupted} interrupted), {len(office.outside)} effects, {ledger.lost} connections broken,"
-            f" {resumed} streams resumed:"
-            f" {len(faults)} faults"
+        conversations = office.conversations.values()
+        figures = Figures(
+            time.monotonic() - self.began,
+            sum(ask.accepted for ask in ledger.asks.values()),
+            len(office.submissions),
+            sum(bool(submission.interruptions) for submission in office.submissions.values()),
+            sum(isinstance(message, AssistantMessage) for messages in conversations for message in messages),
+            len(office.outside),
+            ledger.lost,
+            sum(ask.connections > 1 for ask in ledger.asks.values()),
         )
+        print(f"\nFLUE_SEED={self.seed}: {story}: {figures}: {len(faults)} faults")  # noqa: T201 - for the long run
         assert not faults, f"FLUE_SEED={self.seed}, see {self.folder}:\n" + "\n".join(faults[:40])
+        return figures
 
 
 @asynccontextmanager
