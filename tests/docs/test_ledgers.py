@@ -1,4 +1,7 @@
-"""Every promise in a ledger of the documentation has an id of its own and names tests that exist."""
+"""Every promise in a ledger of the documentation has an id of its own and names tests that exist.
+
+Promises of the engine are also cited: where the code keeps them, and above each of their tests.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,27 @@ PROMISES = [
     for prefix, page in PAGES.items()
     for promise in re.findall(rf"^\| ({prefix}-\d\d) \| .* \| (`.*`) \|$", page, re.MULTILINE)
 ]
+CITED = "DUR"
 SOURCES = [*(ROOT / "src" / "flue" / "testing").glob("*.py"), *(ROOT / "tests").rglob("*.py")]
-DEFINED = set(
-    re.findall(
-        r"^ *(?:async def|def|class) (\w+)",
-        "\n".join(path.read_text(encoding="utf-8") for path in SOURCES),
-        re.MULTILINE,
-    )
+TESTS = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES)
+
+
+def definitions(text: str) -> dict[str, set[str]]:
+    """Return every function and class, and the promises that a comment above it cites."""
+    found: dict[str, set[str]] = {}
+    cited: set[str] = set()
+    for line in text.splitlines():
+        if comment := re.match(r" *# ((?:[A-Z]+-\d\d(?:, )?)+)$", line):
+            cited = set(comment[1].split(", "))
+        elif defined := re.match(r" *(?:async def|def|class) (\w+)", line):
+            found.setdefault(defined[1], set()).update(cited)
+            cited = set()
+    return found
+
+
+DEFINED = definitions(TESTS)
+CODE = "\n".join(
+    path.read_text(encoding="utf-8") for path in (ROOT / "src" / "flue").rglob("*.py") if path.parent.name != "testing"
 )
 
 
@@ -38,3 +55,17 @@ def test_a_promise_names_tests_that_exist(id: str, tests: str) -> None:
     named = re.findall(r"`(\w+)`", tests)
     assert named
     assert not [name for name in named if name not in DEFINED]
+
+
+@pytest.mark.parametrize(("id", "tests"), [promise for promise in PROMISES if promise[0].startswith(CITED)])
+def test_a_promise_is_cited_where_it_is_kept_and_above_its_tests(id: str, tests: str) -> None:
+    assert re.search(rf"\b{id}\b", CODE), "no code says that it keeps it"
+    assert not [name for name in re.findall(r"`(\w+)`", tests) if id not in DEFINED[name]]
+
+
+def test_nothing_cites_a_promise_that_is_not_in_the_ledger() -> None:
+    known = {id for id, _ in PROMISES}
+    assert set(re.findall(rf"\b{CITED}-\d\d\b", CODE + TESTS)) <= known
+    for id, tests in PROMISES:
+        named = set(re.findall(r"`(\w+)`", tests))
+        assert {name for name, cited in DEFINED.items() if id in cited} <= named

@@ -35,6 +35,7 @@ async def test_a_version_is_at_rest_when_the_last_of_its_work_has_ended() -> Non
         await resting
 
 
+# DUR-26
 async def test_what_waits_for_a_person_goes_on_with_the_newest_version() -> None:
     ran: list[str] = []
 

@@ -87,6 +87,7 @@ async def test_what_is_read_later_and_what_is_seen_live_are_the_events_as_they_w
         assert process.told[-1]["type"] == "idle"
 
 
+# DUR-34
 @pytest.mark.parametrize("kind", STORES)
 async def test_a_log_is_resumed_at_every_index(kind: str, tmp_path: Path) -> None:
     async with writing(kind, tmp_path) as process:
@@ -150,6 +151,7 @@ async def test_a_request_after_a_compaction_is_read_as_it_was_sent() -> None:
 # -------------------------------------------------------------------------------------------- what is shown when
 
 
+# DUR-23
 async def test_nothing_but_deltas_is_seen_before_it_is_on_disk_and_the_order_is_the_logs() -> None:
     store = SlowStore()
     async with writing(store=store) as process:

@@ -191,6 +191,7 @@ async def test_a_log_that_is_written_elsewhere_is_followed_by_wake_ups(kind: str
         assert values(seen) == process.told
 
 
+# DUR-40
 @pytest.mark.skipif(not SUPPORTED, reason="this platform has no named pipes")
 async def test_a_process_that_only_follows_a_log_in_a_file_hears_of_it_at_once(tmp_path: Path) -> None:
     async with writing("sqlite", tmp_path) as process, open_store("sqlite", tmp_path) as same_file:

@@ -72,6 +72,7 @@ async def test_a_prompt_is_answered_and_its_conversation_kept() -> None:
     ]
 
 
+# DUR-24
 async def test_messages_to_one_session_are_answered_in_order_and_sessions_beside_each_other() -> None:
     gates = {"one": asyncio.Event()}
 
@@ -94,6 +95,7 @@ async def test_messages_to_one_session_are_answered_in_order_and_sessions_beside
         assert "first" in ((await first.outcome()).result or "")
 
 
+# DUR-27, DUR-28
 @pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
 async def test_a_prompt_survives_the_death_of_its_process_at_every_write(done: bool) -> None:
     for at in itertools.count(1):
@@ -137,6 +139,7 @@ def check_conversation(messages: list[Any], bench: Bench, *, accepted: bool, at:
     assert results - unknown <= len(bench.ran) <= results, (at, bench.ran, texts(messages))
 
 
+# DUR-27
 async def test_an_answer_that_came_before_the_crash_is_not_asked_for_again() -> None:
     store, bench = MemoryStore(), Bench()
     offers = catalog({"chat": bench.agent})
@@ -165,6 +168,7 @@ async def test_usage_counts_all_attempts() -> None:
     assert usage == expected
 
 
+# DUR-36
 async def test_an_abort_ends_a_running_prompt_and_keeps_what_was_said() -> None:
     asked = asyncio.Event()
 
@@ -185,6 +189,7 @@ async def test_an_abort_ends_a_running_prompt_and_keeps_what_was_said() -> None:
     assert any("Half an ans" in text for text in texts(await conversation(store, "chat", "ann")))
 
 
+# DUR-36
 async def test_an_abort_ends_a_prompt_that_has_not_begun() -> None:
     agent = flue.create_agent(model=ScriptedModel([hang()]))
     async with serving(catalog({"chat": agent}), MemoryStore()) as service:
@@ -195,6 +200,7 @@ async def test_an_abort_ends_a_prompt_that_has_not_begun() -> None:
         assert await service.abort("unknown") is None
 
 
+# DUR-35
 async def test_a_deadline_ends_a_model_that_hangs_and_a_tool_that_cannot_be_cancelled() -> None:
     given_up = asyncio.Event()
 
@@ -215,6 +221,7 @@ async def test_a_deadline_ends_a_model_that_hangs_and_a_tool_that_cannot_be_canc
         assert (outcome.kind, json.loads(outcome.error or "")["code"]) == ("failed", "exceeded_timeout")
 
 
+# DUR-35
 async def test_work_that_keeps_crashing_is_given_up_and_the_next_message_is_answered() -> None:
     asked, dies = asyncio.Event(), [True, True, False]
 
@@ -243,6 +250,7 @@ async def test_work_that_keeps_crashing_is_given_up_and_the_next_message_is_answ
     assert any("submission_interrupted" in text for text in texts(await conversation(store, "chat", "ann")))
 
 
+# DUR-35
 async def test_a_prompt_whose_process_was_killed_yesterday_is_continued_and_the_time_since_does_not_count() -> None:
     asked, answers = asyncio.Event(), [hang(), "Good morning."]
 
@@ -312,6 +320,7 @@ async def test_a_busy_session_refuses_a_message_that_will_not_wait() -> None:
         assert (await service.prompt("chat", "ann", "Now!", session="other", busy="reject")).ahead == 0
 
 
+# DUR-30
 async def test_a_key_makes_a_message_count_once() -> None:
     bench = Bench()
     async with serving(catalog({"chat": bench.agent}), MemoryStore()) as service:
@@ -326,6 +335,7 @@ async def test_a_key_makes_a_message_count_once() -> None:
     assert bench.ran == ["a", "b", "c"]
 
 
+# DUR-36
 @pytest.mark.parametrize("place", ["opening", "load_journal", "load_messages"])
 async def test_a_prompt_aborted_as_it_is_taken_up_again_leaves_no_call_without_a_result(place: str) -> None:
     asked, opening = asyncio.Event(), asyncio.Event()

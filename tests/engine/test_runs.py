@@ -92,6 +92,7 @@ class Paid:
         return what.upper()
 
 
+# DUR-31
 @pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
 async def test_a_run_survives_the_death_of_its_process_at_every_write(done: bool) -> None:
     for at in itertools.count(1):
@@ -133,6 +134,7 @@ async def follow_to_the_end(service: Service, first: str, *, cut_at: int) -> Non
         before, id = id, record.restarted_as
 
 
+# DUR-32
 async def test_a_long_sleep_parks_the_run_and_it_goes_on_under_its_own_id() -> None:
     paid, clock = Paid(), VirtualClock()
     async with serving(catalog(workflows={"paid": paid.run}), MemoryStore(), clock) as service:
@@ -146,6 +148,7 @@ async def test_a_long_sleep_parks_the_run_and_it_goes_on_under_its_own_id() -> N
     assert (paid.charged, paid.bodies) == (["a", "b"], 2)
 
 
+# DUR-32
 @pytest.mark.parametrize("early", [True, False])
 async def test_a_run_waits_for_an_event_and_takes_it_once(early: bool) -> None:
     gate = asyncio.Event()
@@ -204,6 +207,7 @@ async def test_a_workflow_may_ask_for_no_restart() -> None:
     assert (outcome.kind, json.loads(outcome.error or "")["code"]) == ("failed", "interrupted")
 
 
+# DUR-31
 async def test_a_run_that_always_crashes_is_restarted_so_often_and_no_more() -> None:
     begun = asyncio.Event()
 

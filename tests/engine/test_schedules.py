@@ -180,6 +180,7 @@ async def test_several_schedules_fire_earliest_first(world: World) -> None:
 # ----------------------------------------------------------------------------------------------- missed times
 
 
+# DUR-37
 @pytest.mark.parametrize(
     ("missed", "expected"),
     [("skip", []), ("once", ["hourly 01 03:00"]), ("all", ["hourly 01 01:00", "hourly 01 02:00", "hourly 01 03:00"])],
@@ -292,6 +293,7 @@ async def test_a_server_of_an_older_version_leaves_a_changed_schedule_to_the_new
 # ----------------------------------------------------------------------------------------------- races and failures
 
 
+# DUR-37
 @pytest.mark.parametrize("missed", ["once", "all"])
 async def test_of_servers_that_notice_at_once_one_fires_each_time(missed: Any, world: World) -> None:
     nodes = [world.node() for _ in range(4)]

@@ -18,6 +18,7 @@ from tests.engine.scenes import catalog, conversation, serving, texts
 DAY = 86_400
 
 
+# DUR-37
 async def test_a_schedule_starts_its_work_when_it_is_time_also_after_a_restart() -> None:
     agent = flue.create_agent(model=ScriptedModel(itertools.repeat("Noted.")))
     registrations = Registrations(root="project")
@@ -82,6 +83,7 @@ async def test_work_under_way_stays_with_the_version_it_began_with() -> None:
         assert (await before.outcome()).result == '"old"'
 
 
+# DUR-40
 async def test_an_idle_engine_sleeps() -> None:
     clock = VirtualClock()
     async with serving(catalog(workflows={"noop": lambda ctx: None}), MemoryStore(), clock) as service:

@@ -72,6 +72,7 @@ async def test_a_denied_call_is_not_run_and_the_model_reads_why() -> None:
     assert careful.ran == ["begun"]
 
 
+# DUR-33
 async def test_a_decision_is_taken_by_another_process_and_the_call_runs_once() -> None:
     careful, store = Careful(), MemoryStore()
     offers = catalog({"chat": careful.agent})
@@ -89,6 +90,7 @@ async def test_a_decision_is_taken_by_another_process_and_the_call_runs_once() -
     assert careful.ran == ["begun", "prod"]
 
 
+# DUR-33
 @pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
 async def test_an_approval_survives_the_death_of_its_process_at_every_write(done: bool) -> None:
     for at in itertools.count(1):
@@ -139,6 +141,7 @@ async def test_files_in_the_sandbox_are_there_after_an_approval_in_the_same_proc
     assert "toolResult: Hello." in texts(await conversation(store, "chat", "ann"))
 
 
+# DUR-42
 async def test_after_an_approval_in_another_process_the_model_is_told_that_its_files_are_gone() -> None:
     @flue.tool(approval=True)
     async def publish() -> str:
@@ -168,6 +171,7 @@ async def test_after_an_approval_in_another_process_the_model_is_told_that_its_f
     assert "page.txt" in missing
 
 
+# DUR-33
 async def test_a_decision_counts_for_one_call_also_where_the_model_uses_its_id_again() -> None:
     ran: list[int] = []
 
@@ -191,6 +195,7 @@ async def test_a_decision_counts_for_one_call_also_where_the_model_uses_its_id_a
     assert ran == [1]
 
 
+# DUR-36
 async def test_a_prompt_that_waits_for_approval_can_be_aborted() -> None:
     careful = Careful()
     async with serving(catalog({"chat": careful.agent}), MemoryStore()) as service:
@@ -232,6 +237,7 @@ def parked_twice(found: Submission) -> bool:
     return found.park_reason == "budget"
 
 
+# DUR-33
 async def test_a_budget_is_kept_by_another_process() -> None:
     steps: list[Any] = [call("bash", {"command": "echo 1"}), call("bash", {"command": "echo 2"}), "Done."]
     agent = flue.create_agent(model=ScriptedModel(steps), budget={"turns": 1})
@@ -249,6 +255,7 @@ async def test_a_budget_is_kept_by_another_process() -> None:
         assert (await settled(service, tickets[0].id)).kind == "completed"
 
 
+# DUR-26
 async def test_draining_stops_at_a_turn_boundary_and_the_next_process_goes_on() -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
 
@@ -279,6 +286,7 @@ async def test_draining_stops_at_a_turn_boundary_and_the_next_process_goes_on() 
     assert texts(await conversation(store, "chat", "ann"))[-2:] == ["toolResult: Worked.", "assistant: Done."]
 
 
+# DUR-26
 async def test_draining_gives_back_what_does_not_stop_in_time() -> None:
     asked = asyncio.Event()
 

@@ -153,6 +153,7 @@ async def broken(events: AsyncIterator[Event], seen: list[Event]) -> None:
 # ------------------------------------------------------------------------------------------------------------- prompts
 
 
+# DUR-29
 async def test_a_prompt_over_http_killed_in_the_middle_of_its_answer_goes_on_where_it_was(desk: Desk) -> None:
     desk.says += [reply("Looking.", calls=[call("work", {"token": "t1"})]), HANGS]
     seen: list[Event] = []
@@ -186,6 +187,7 @@ async def test_a_prompt_over_http_killed_in_the_middle_of_its_answer_goes_on_whe
     assert resumed[-1][1] == "idle"
 
 
+# DUR-28
 async def test_a_prompt_over_http_killed_in_a_tool_is_told_that_the_outcome_is_unknown(desk: Desk) -> None:
     calls = [call("work", {"token": "t1"}), call("stall", {"token": "t2"})]
     desk.says += [reply("Both at once.", calls=calls), reply("I shall find out.")]
@@ -206,6 +208,7 @@ async def test_a_prompt_over_http_killed_in_a_tool_is_told_that_the_outcome_is_u
     assert sorted(words[1] for words in happened(desk.outside)) == ["t1", "t2"]
 
 
+# DUR-29
 async def test_a_prompt_on_a_socket_killed_in_the_middle_of_its_answer_goes_on_without_it(desk: Desk) -> None:
     desk.says += [HANGS, reply("but the sentence went on."), reply("Good evening.")]
     async with await greeted(desk, "/agents/clerk/ann") as ws:
@@ -246,6 +249,7 @@ async def greeted(desk: Desk, path: str) -> ClientConnection:
 # ----------------------------------------------------------------------------------------------------------- dispatches
 
 
+# DUR-30
 async def test_a_dispatch_killed_at_any_point_is_delivered_once(desk: Desk) -> None:
     desk.says += [reply(failure=Failure("silence")), HANGS, reply("but the sentence went on.")]
     body = {"input": {"order": "A-1"}, "dispatchId": "d-1"}
@@ -305,6 +309,7 @@ async def on_socket(desk: Desk) -> str:
         return str(started["runId"])
 
 
+# DUR-31
 @pytest.mark.parametrize("begin", [accepted, waiting, streaming, on_socket])
 async def test_a_workflow_killed_however_it_was_started_is_replaced_by_a_linked_run(desk: Desk, begin: Begin) -> None:
     desk.says.append(HANGS)
@@ -333,6 +338,7 @@ async def test_a_workflow_killed_however_it_was_started_is_replaced_by_a_linked_
     assert (types[0], types[-1], types.count("run_end")) == ("run_start", "run_end", 1)
 
 
+# DUR-31
 async def test_a_workflow_that_asks_for_no_restart_fails_where_it_was_killed(desk: Desk) -> None:
     answer = await desk.http.post("/workflows/once", json={"token": "t", "stall": True})
     await desk.effects(1)
@@ -342,6 +348,7 @@ async def test_a_workflow_that_asks_for_no_restart_fails_where_it_was_killed(des
     assert len(happened(desk.outside)) == 1
 
 
+# DUR-32
 async def test_a_run_that_waits_for_an_event_is_not_interrupted_by_a_kill(desk: Desk) -> None:
     run_id = (await desk.http.post("/workflows/order", json={"token": "t"})).json()["runId"]
 
@@ -357,6 +364,7 @@ async def test_a_run_that_waits_for_an_event_is_not_interrupted_by_a_kill(desk: 
     assert (settled.interruptions, len(happened(desk.outside))) == (0, 2)
 
 
+# DUR-33
 async def test_an_approval_waits_over_kills_before_and_after_it(desk: Desk) -> None:
     desk.says += [reply(calls=[call("refund", {"token": "t1"})]), reply("Done.")]
     answer = await desk.http.post("/agents/clerk/ann", json={"message": "I want my money back."})

@@ -28,6 +28,7 @@ LONGEST_LIFE = 400
 PATIENCE = 2.0
 
 
+# DUR-24
 async def test_a_server_killed_at_any_time_keeps_every_promise(tmp_path: Path) -> None:
     kills = int(os.environ.get("FLUE_KILLS") or KILLS)
     seed = os.environ.get("FLUE_SEED") or token_hex(4)

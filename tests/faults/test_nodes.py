@@ -34,6 +34,7 @@ BETWEEN_KILLS = 2.5
 BETWEEN_RESTARTS = 60.0
 
 
+# DUR-25
 async def test_three_nodes_on_one_database_keep_every_promise(tmp_path: Path) -> None:
     assert BINARIES is not None
     seconds = float(os.environ.get("FLUE_SECONDS") or 30)

@@ -65,6 +65,7 @@ async def office(folder: Path, answers: Answers, sessions: int) -> AsyncIterator
             yield servers, store
 
 
+# DUR-38
 async def test_every_open_session_goes_on_after_a_restart(tmp_path: Path) -> None:
     sessions, answers = int(os.environ.get("FLUE_SESSIONS") or 1000), Answers()
     async with office(tmp_path, answers, sessions) as (servers, store):

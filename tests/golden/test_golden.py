@@ -99,6 +99,7 @@ def test_there_is_a_recording_of_this_version() -> None:
     assert project["version"] in RELEASES, f"Record it: python -m tests.golden.record {project['version']}"
 
 
+# DUR-39
 async def test_prompts_that_were_cut_off_are_answered(old: Old) -> None:
     assert await old.result("cut-before-answer") == "All done: cut-before-answer."
     assert await old.said("cut-before-answer") == [
@@ -121,6 +122,7 @@ async def test_prompts_that_were_cut_off_are_answered(old: Old) -> None:
     assert not [line for line in old.project.ran if line.startswith(("look_up", "stall"))]
 
 
+# DUR-39
 async def test_messages_that_waited_are_answered_in_order(old: Old) -> None:
     await old.result("queued")
     lane = session_lane("desk", "queued", "default")
@@ -131,6 +133,7 @@ async def test_messages_that_waited_are_answered_in_order(old: Old) -> None:
     assert (await old.said("queued"))[-1] == "assistant: All done: second."
 
 
+# DUR-39
 async def test_approvals_and_budgets_count_whenever_they_came(old: Old) -> None:
     assert await old.result("decided") == "All done: decided."
     waiting = await old.prompt("approval")
@@ -147,6 +150,7 @@ async def test_approvals_and_budgets_count_whenever_they_came(old: Old) -> None:
         await old.service.decide("desk", "approval", call_id, approved=True)
 
 
+# DUR-39
 async def test_runs_go_on_over_what_they_had_recorded(old: Old) -> None:
     assert await old.run("complete") == ["FIRST COMPLETE", "SECOND COMPLETE", None]
     assert await old.run("asleep") == ["FIRST ASLEEP", "SECOND ASLEEP", None]
@@ -165,6 +169,7 @@ async def test_runs_go_on_over_what_they_had_recorded(old: Old) -> None:
     assert sorted(steps) == [f"step second {name}" for name in ("asleep", "cut-in-body", "told", "waiting")]
 
 
+# DUR-39
 async def test_what_had_ended_is_found_as_it_was(old: Old) -> None:
     assert await old.result("complete") == "All done: complete."
     assert await old.result("dispatched") == "All done: dispatch."
@@ -184,6 +189,7 @@ async def test_what_had_ended_is_found_as_it_was(old: Old) -> None:
     assert isinstance(path[0], CompactionEntry)
 
 
+# DUR-39
 async def test_every_log_is_read_from_its_beginning(old: Old) -> None:
     ids = await old.store._read(lambda tx: tx.rows("SELECT id FROM submissions ORDER BY sequence"))
     assert len(ids) >= len(PROMPTS) + len(RUNS)

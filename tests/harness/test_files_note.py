@@ -26,6 +26,7 @@ def asked(s: Scene) -> list[list[str]]:
     ]
 
 
+# DUR-42
 async def test_the_first_message_in_another_sandbox_says_so() -> None:
     store = MemoryStore()
     async with scene(WRITES, "Written.", "Still there.", store=store) as s:

@@ -243,6 +243,7 @@ def prompt_server(*, cut_after: int, cleanly: bool, outcome: str = "completed") 
     return ScriptedServer(handler)
 
 
+# DUR-34
 @pytest.mark.parametrize("cleanly", [True, False])
 @pytest.mark.parametrize("cut_after", range(1, len(PROMPT) + 1))
 async def test_a_prompts_stream_is_resumed_wherever_it_was_cut(cut_after: int, cleanly: bool) -> None:
@@ -382,6 +383,7 @@ async def test_an_agent_is_asked_by_a_message_or_by_a_payload(given: Any) -> Non
 # ------------------------------------------------------------------------------------------------ workflows
 
 
+# DUR-34
 @pytest.mark.parametrize("cut_after", range(1, len(LOG) + 1))
 async def test_a_workflows_stream_is_resumed_wherever_it_was_cut(cut_after: int) -> None:
     def handler(request: Request) -> Reply:

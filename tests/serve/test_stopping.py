@@ -165,6 +165,7 @@ def test_streams_end_and_can_be_resumed_from_where_they_were(root: Path) -> None
     assert min(numbers(rest)) > last
 
 
+# DUR-26
 def test_accepted_work_goes_on_after_the_next_start_and_steps_are_not_repeated(root: Path) -> None:
     with serving(root) as server:
         run = server.call("/workflows/steps", {})[2]["runId"]

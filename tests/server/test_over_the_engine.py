@@ -265,6 +265,7 @@ async def test_a_dispatch_is_worked_on_and_seen_in_the_instances_stream(shop: Sh
     assert len(shop.model.requests) == 1
 
 
+# DUR-34
 async def test_an_instances_stream_is_resumed_at_every_event_without_gap_or_repetition(shop: Shop) -> None:
     shop.model.add([call("look_up", {"order": "A-1"})], "It is on its way, and it will be there soon.", "Bye.")
     for message in ("where is A-1?", "bye"):

@@ -181,6 +181,7 @@ async def approval(shop: Shop) -> Coroutine[Any, Any, Answer]:
     return shop.client.post("/agents/chat/ann/approvals/c1", {"approved": True})
 
 
+# DUR-23
 @pytest.mark.parametrize(
     ("ask", "transition", "status"),
     [
@@ -205,6 +206,7 @@ async def test_an_answer_waits_for_the_disk(shop: Shop, ask: Ask, transition: st
     assert (await asyncio.wait_for(answer, 10)).status == status
 
 
+# DUR-23
 @pytest.mark.parametrize(
     ("path", "frame"),
     [

@@ -85,6 +85,7 @@ async def test_work_that_breaks_the_transaction_fails_its_group_and_later_work_s
     assert await writer.submit(stored) == kept
 
 
+# DUR-41
 async def test_those_who_shared_a_commit_share_the_next_however_many_rounds_they_take_to_write_again(
     writer: GroupCommit, statements: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,6 +108,7 @@ async def test_a_loop_that_is_stuck_holds_up_those_who_share_a_commit_with_it_fo
     assert await beside_a_stuck_loop(writer, [insert(1), insert(2)]) == [1, 2, 3]
 
 
+# DUR-41
 async def test_a_lone_write_makes_nobody_wait(writer: GroupCommit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group_commit, "_PATIENCE", 1000.0)
     assert await beside_a_stuck_loop(writer, [insert(1)]) == [1, 3]

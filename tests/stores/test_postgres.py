@@ -94,6 +94,7 @@ async def work_through(store: DurableStore, owner: str, settled: list[str]) -> N
     await asyncio.gather(*(lane(number) for number in range(8)))
 
 
+# DUR-15
 async def test_a_restart_of_the_database_loses_and_doubles_nothing(tmp_path: Path, server: PostgresServer) -> None:
     settled: list[str] = []
     async with InPostgres().opened(tmp_path) as one, InPostgres().opened(tmp_path) as two:
@@ -116,6 +117,7 @@ async def test_a_restart_of_the_database_loses_and_doubles_nothing(tmp_path: Pat
             pass
 
 
+# DUR-15
 async def test_a_commit_whose_answer_was_lost_is_found_out_and_not_repeated(tmp_path: Path) -> None:
     name = InPostgres().location(tmp_path)
     async with InPostgres().opened(tmp_path):
@@ -197,6 +199,7 @@ async def test_a_database_that_is_not_there_is_named(tmp_path: Path) -> None:
     await store.aclose()
 
 
+# DUR-21
 async def test_a_schema_of_each_earlier_format_is_migrated_with_its_sessions(tmp_path: Path) -> None:
     assert len(postgres_connection.MIGRATIONS) > 1
     for found in range(1, len(postgres_connection.MIGRATIONS)):
@@ -216,6 +219,7 @@ async def test_a_schema_of_each_earlier_format_is_migrated_with_its_sessions(tmp
             assert ids(await store.load_session("kept")) == ["b"]
 
 
+# DUR-21
 async def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     name = InPostgres().location(tmp_path)
     async with InPostgres().opened(tmp_path) as store:

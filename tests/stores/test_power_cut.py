@@ -146,6 +146,7 @@ def newest(path: Path) -> Dump:
         return dump(connection)
 
 
+# DUR-19
 @pytest.mark.timeout(0)
 async def test_after_a_power_cut_at_any_operation_what_was_acknowledged_is_there_and_nothing_is_half(
     tmp_path: Path,

@@ -184,6 +184,7 @@ async def test_an_append_and_a_load_cost_the_same_whatever_the_length_of_the_ses
 # ------------------------------------------------------------------------------------------------------ format
 
 
+# DUR-21
 async def test_a_newer_format_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "flue.db"
     open_writer(path, connect, 1.0, [*MIGRATIONS, ["CREATE TABLE later (x)"]]).close()
@@ -201,6 +202,7 @@ async def test_a_newer_format_is_refused_and_left_alone(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["flue.db"]
 
 
+# DUR-21
 async def test_a_file_of_each_earlier_format_is_migrated_and_takes_work(tmp_path: Path) -> None:
     assert len(MIGRATIONS) > 1
     for found in range(len(MIGRATIONS)):

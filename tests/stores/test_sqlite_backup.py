@@ -33,6 +33,7 @@ async def read_copy(path: Path) -> tuple[int, int]:
     return len(ids(session)) if session else 0, len(journal)
 
 
+# DUR-22
 async def test_backups_taken_while_a_writer_works_are_each_one_state_between_two_commits(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "flue.db")
     await store.admit(admission("s1"), now=0)
@@ -82,6 +83,7 @@ class Slowly:
         return 0
 
 
+# DUR-22
 async def test_readers_and_the_writer_go_on_during_a_backup(tmp_path: Path) -> None:
     slowly = Slowly()
     store = SqliteStore(tmp_path / "flue.db", connect=slowly.connect)

@@ -70,6 +70,7 @@ async def hear(heard: asyncio.Queue[Wake], kind: str) -> None:
         pass
 
 
+# DUR-14
 @pipes
 async def test_a_killed_processes_work_is_taken_over_at_once_and_in_order(tmp_path: Path) -> None:
     heard: asyncio.Queue[Wake] = asyncio.Queue()
@@ -161,6 +162,7 @@ async def gone(directory: Path) -> None:
             await asyncio.sleep(0.001)
 
 
+# DUR-40
 @pipes
 def test_logs_that_nobody_follows_wake_no_process(tmp_path: Path) -> None:
     worker, follower = Heard(), Heard()
@@ -234,6 +236,7 @@ def test_an_owner_that_heard_too_much_at_once_looks_at_everything(tmp_path: Path
     two.close()
 
 
+# DUR-16
 async def test_no_statement_reads_a_whole_table_or_sorts(tmp_path: Path) -> None:
     statements: set[str] = set()
     store = SqliteStore(tmp_path / "flue.db", connect=watching(statements.add))

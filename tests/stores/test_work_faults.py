@@ -68,6 +68,7 @@ async def strike_everywhere(
     return failed
 
 
+# DUR-20
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("lasting", [False, True], ids=["once", "lasting"])
 @pytest.mark.parametrize(
@@ -93,6 +94,7 @@ async def test_a_fault_at_any_statement_writes_nothing_and_is_got_over(
     assert failed > 300
 
 
+# DUR-20
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("lasting", [False, True], ids=["once", "lasting"])
 @pytest.mark.parametrize(("code", "errors"), [("store_full", NO_SPACE), ("store_io", BROKEN)], ids=["full", "io"])

@@ -71,6 +71,7 @@ class Known:
     journal: list[JournalRecord] = field(default_factory=list)
 
 
+# DUR-18
 class WorkMachine(RuleBasedStateMachine):
     """The machine; a subclass says how a store is made."""
 

@@ -1,7 +1,8 @@
 """What a durable store keeps, as frozen data: submissions, their journal, messages, events, runs and schedules.
 
 All times are milliseconds since the epoch and come from the caller. Texts named `payload`, `body`, `result` and
-`error` are JSON, opaque to stores. `docs/durability.md` draws the states and the transitions between them.
+`error` are JSON, opaque to stores: what releases have left in them is read by all later ones (DUR-39).
+`docs/durability.md` draws the states and the transitions between them.
 """
 
 from __future__ import annotations

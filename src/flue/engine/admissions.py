@@ -69,7 +69,7 @@ class Admissions:
         session: str = "default",
         dispatch_id: str | None = None,
     ) -> Admission:
-        """Return the admission of dispatched input."""
+        """Return the admission of dispatched input; the same id has the same key, always (DUR-30)."""
         name = self._catalog().name_of(agent)
         entry = self._conversational(name)
         chosen = self._ids.uuid() if dispatch_id is None else check_id(dispatch_id, "dispatch id")

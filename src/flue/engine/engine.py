@@ -148,7 +148,7 @@ class Engine:
     # -------------------------------------------------------------------------------------- accepting
 
     async def admit(self, admission: Admission, *, request: Any = None) -> Admitted:
-        """Accept work; it starts at once where its lane is free. Durable when this returns.
+        """Accept work; it starts at once where its lane is free. Durable when this returns (DUR-23).
 
         A caller that is cancelled meanwhile changes nothing: what was accepted is done. Raises `DurabilityError`, and
         `UsageError` (`shutting_down`) once the engine is about to end.
@@ -278,7 +278,7 @@ class Engine:
             await self._claim()
 
     async def take_over(self) -> None:
-        """Free the work of processes that have ended without a word, so that it can be claimed."""
+        """Free the work of processes that have ended without a word, so that it can be claimed (DUR-38)."""
         freed = 0
         while more := await self._store.take_over(self.owner, now=self._clock.now_ms()):
             freed += more

@@ -291,6 +291,7 @@ class LogWriter:
             del self._lines[index]
 
     def _may_show(self, event: Event) -> bool:
+        """Say whether an event is on disk; of a delta, whether its index is (DUR-23)."""
         if type(event) in DELTAS:
             return event.index < self._confirmed
         return event.index <= self._durable

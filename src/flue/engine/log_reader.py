@@ -72,8 +72,8 @@ class LogReader:
     async def follow(self, log: str, *, after: int = -1) -> AsyncGenerator[LoggedEvent, None]:
         """Yield the events of a log after an index, and go on as they come until the work has settled.
 
-        Each event comes once, in order; all but deltas are on disk before they come. Ends at once for a log of unknown
-        work. A slow consumer delays nobody. Raises `DurabilityError`.
+        Each event comes once, in order (DUR-34); all but deltas are on disk before they come. Ends at once for a log of
+        unknown work. A slow consumer delays nobody. Raises `DurabilityError`.
         """
         rows, pages = RowReader(self._store, log), _Pages()
         read = after  # whatever is stored up to here was seen

@@ -1,7 +1,7 @@
 """Driving a prompt or a dispatch: the session's prompt, from its message to its answer, over any number of attempts.
 
 first attempt           the message goes into the session, the turn loop runs
-after an interruption   the journal says how far it came:
+after an interruption   the journal says how far it came (DUR-27):
     not in the session                begin
     a request without an answer       what had streamed is kept, and the model asked to go on with it
     calls without a result            recorded results are used, calls that never started run, the others are unknown
@@ -256,7 +256,7 @@ class _Prompt:
         return Parked(Wait("approval", names=tuple(APPROVAL + name for name in paused.names)))
 
     async def _take_messages(self) -> None:
-        """Take in decisions and budgets that were sent to the prompt; each is used up with its effect."""
+        """Take in decisions and budgets that were sent to the prompt; each is used up with its effect (DUR-33)."""
         for message in await self._prompts.messages(self._submission):
             body: Any = json.loads(message.body)
             if message.name == BUDGET:

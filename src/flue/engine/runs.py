@@ -1,7 +1,7 @@
 """Driving a run: a workflow's function, or a function agent's, from its payload to its result.
 
 first attempt              the function runs; what it records with `ctx.step` is on disk before it goes on
-a long sleep, an event     the function is ended and the run parked; it begins again over its recorded steps
+a long sleep, an event     the function is ended and the run parked; it begins again over its recorded steps (DUR-32)
 after an interruption      the run ends as errored, and another takes its place, linked both ways: it has the same
                            payload and the recorded steps, and an id of its own
 """
@@ -158,7 +158,7 @@ class _Run:
         return Settled(outcome, error)
 
     def interrupted(self, replacement: Admission) -> Ending:
-        """Return how a run ends whose process died: replaced by another, or for good."""
+        """Return how a run ends whose process died: replaced by another, or for good (DUR-31)."""
         self._announce_resume()
         generation = self._record.generation if self._record is not None else 0
         if generation + 1 >= self._submission.max_attempts:

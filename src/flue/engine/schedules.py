@@ -55,7 +55,7 @@ class Schedules:
             await self._store.put_schedule(Schedule(id, definition.timing.spec, next_after(definition.timing, now)))
 
     async def fire_due(self) -> None:
-        """Admit what is due; each time of a schedule once, whatever other nodes do. Raises `DurabilityError`.
+        """Admit what is due; each time of a schedule once, whatever other nodes do (DUR-37). Raises `DurabilityError`.
 
         A schedule that a newer version of the project has given another timing is left to the nodes that run that.
         """

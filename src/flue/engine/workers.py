@@ -64,7 +64,7 @@ class Workers:
         return attempt
 
     def stop(self, attempt: Attempt, reason: StopReason, text: str = "") -> None:
-        """End an attempt: it puts in order what it works on, and settles; by force when that takes too long."""
+        """End an attempt: it puts in order what it works on, and settles; by force if that takes too long (DUR-36)."""
         if attempt.stop(reason, text) and reason != "lost":
             self.tasks.start(self._force(attempt))
 
@@ -78,7 +78,7 @@ class Workers:
             self.tasks.start(_logged(attempt.on_message()))
 
     async def give_up(self, timeout: float) -> None:
-        """Let everything stop where it can be continued; give back what has not by `timeout`, in seconds."""
+        """Let everything stop where it can be continued; give back what has not by `timeout`, in seconds (DUR-26)."""
         for attempt in self:
             attempt.pause_wanted = True
         end = asyncio.create_task(self._clock.sleep(timeout))
@@ -122,7 +122,7 @@ class Workers:
             return Settled(failure(error))
 
     async def _finish(self, attempt: Attempt, ending: Ending | None) -> bool:
-        """Bring the work to rest; False when there is reason to go on with it at once."""
+        """Bring the work to rest (DUR-24); False when there is reason to go on with it at once."""
         if ending is None or attempt.phase == "abandoned":
             return True
         attempt.phase = "ending"  # from here on it is too late to stop it

@@ -1,4 +1,4 @@
-"""A conversation remembers, its sandbox may not: how the model hears that its files are gone.
+"""A conversation remembers, its sandbox may not: how the model hears that its files are gone (DUR-42).
 
 A conversation goes on in another sandbox with the next message to a server, after an approval that another process
 took up, after a crash. Where a sandbox's files are not kept (`ephemeral`), what was said of them before is then no

@@ -27,6 +27,6 @@ async def note_interruption(history: History, approvals: Approvals, reason: str,
 
 
 def cut_off_answer(text: str, model: ModelInfo, now_ms: int) -> AssistantMessage:
-    """Return what had arrived of an answer as a message that models are shown again."""
+    """Return what had arrived of an answer as a message that models are shown again (DUR-29)."""
     content = (TextContent(text),)
     return AssistantMessage(content, model.api, model.provider, model.id, stop_reason="length", timestamp=now_ms)

@@ -289,7 +289,7 @@ class TurnLoop:
         return await self._settle(calls, [self._known_result(answer, call) for call in calls])
 
     def _known_result(self, answer: AssistantMessage, call: ToolCall) -> ToolResult | None:
-        """Return the result of a call from before the interruption; None when it is still to be run."""
+        """Return the result of a call from before the interruption; None when it is still to be run (DUR-28)."""
         noted = self.journal.result_of(call.id)
         if noted is not None:
             return noted

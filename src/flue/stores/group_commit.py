@@ -1,7 +1,7 @@
 """One thread that writes to a database, and commits together what was asked for while it was committing.
 
 A durable commit costs an fsync, whatever it holds. Work submitted while a commit runs waits in a queue and becomes
-the next transaction as a whole, so one fsync serves all of it. A lone write waits for exactly one commit. After a
+the next transaction as a whole, so one fsync serves all of it; a lone write waits for exactly one (DUR-41). After a
 commit that served several, the next one begins when those who waited for it have had their turn: what they write next
 would otherwise be split over two, the first of them for whoever comes first.
 """

@@ -33,7 +33,8 @@ class PostgresStore(SqlStore):
     order on one of `writers` connections; those that wait are committed together. Reads use up to `readers`
     connections, wake-ups one more. `schema` holds the tables; it is made when missing.
 
-    After a lost connection everything is tried again for `retry_for` seconds. A transaction is repeated only when the
+    Several nodes keep the promises of one (DUR-25). After a lost connection everything is tried again for `retry_for`
+    seconds. A transaction is repeated only when the
     database says that it was not committed, so nothing is ever done twice.
 
     Raises `UsageError` (code `invalid_store`) for a URL that cannot work, without repeating it; no error shows the

@@ -110,7 +110,7 @@ class PostgresConnection:
     that meets it, so the transaction is run again step by step.
 
     When it is lost while a commit is under way, the database is asked, over a new connection, what became of the
-    transaction: a commit that has happened is reported as such, and only one that has not raises.
+    transaction: a commit that has happened is reported as such, and only one that has not raises (DUR-15).
     """
 
     def __init__(self, connect: Callable[[], psycopg.Connection[Any]], channel: str, sender: str) -> None:

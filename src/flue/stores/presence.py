@@ -2,10 +2,10 @@
 
 Each owner has a pipe. It has a reader exactly as long as its owner's process lives, whatever ended it: opening it for
 writing tells, and the kernel reports its end to those who hold it open. A line written to it wakes the owner. So nobody
-polls, and a dead process is known at once, without trusting process ids, which are used again.
+polls, and a dead process is known at once (DUR-14), without trusting process ids, which are used again.
 
 A process in which somebody follows logs has an *ear*, a pipe of its own, to which the others write the name of every
-log that has grown. While nobody follows, there is none, and logs that grow cost nothing.
+log that has grown. While nobody follows, there is none, and logs that grow cost nothing (DUR-40).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Copying a SQLite database that is in use: a whole file appears under the copy's name, or none."""
+"""Copying a SQLite database that is in use: a whole file appears under the copy's name, or none (DUR-22)."""
 
 from __future__ import annotations
 

@@ -49,6 +49,7 @@ def open_writer(
         found = _check(connection, path, len(migrations))
         connection.execute("COMMIT")
         _use_wal(connection, path, busy_timeout)
+        # A commit is over when it is on disk (DUR-19).
         connection.execute("PRAGMA synchronous = FULL")
         # On macOS a plain fsync leaves data in the drive's cache; elsewhere this changes nothing.
         connection.execute("PRAGMA fullfsync = 1")
@@ -97,6 +98,7 @@ def _number(connection: Connection, sql: str) -> int:
 
 
 def _check(connection: Connection, path: Path, known: int) -> int:
+    """Return the file's format; raise for a newer one (DUR-21), and for what is no file of ours."""
     application = _number(connection, "PRAGMA application_id")
     found = _number(connection, "PRAGMA user_version")
     is_empty = not (application or found or _number(connection, "SELECT count(*) FROM sqlite_master"))
@@ -195,7 +197,7 @@ def _code(error: BaseException) -> int:
 
 
 def judge(error: Exception) -> Verdict:
-    """Say what to do after a transaction failed; see `flue.stores.group_commit`."""
+    """Say what to do after a transaction failed (DUR-20); see `flue.stores.group_commit`."""
     code = _code(error)
     if code == sqlite3.SQLITE_FULL:
         return "each_alone"

@@ -74,6 +74,7 @@ class HistoryContract(Opening):
             assert sorted(firsts) == list(range(0, 100, 10))
             assert await one.reserve_indices("other", 1) == 0
 
+    # DUR-13
     async def test_a_log_is_read_from_any_index(self, tmp_path: Path) -> None:
         written = [EventRow("s1", 0, 0, "a"), EventRow("s1", 1, 4, "bcde", deltas=True), EventRow("s1", 7, 7, "f")]
         async with self.opened(tmp_path) as store:
@@ -86,6 +87,7 @@ class HistoryContract(Opening):
             assert [stored.row for stored in await store.read_events("s1", limit=2)] == written[:2]
             assert await store.read_events("nothing") == []
 
+    # DUR-13
     @pytest.mark.parametrize(("first", "last"), [(0, 0), (1, 1), (2, 5), (4, 3), (5, 5)])
     async def test_an_index_that_was_used_or_not_reserved_is_refused(
         self, tmp_path: Path, first: int, last: int
@@ -118,6 +120,14 @@ class HistoryContract(Opening):
             assert offsets == sorted(set(offsets))
             assert await store.read_stream("agent:a", after=offsets[4], limit=3) == found[5:8]
             assert await store.read_stream("agent:b") == []
+
+    async def test_next_due_names_the_lease_of_another_owner(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.enlist("one", now=0, lease_until=700)
+            await store.enlist("two", now=0, lease_until=500)
+            assert (await store.next_due("one"), await store.next_due("two")) == (500, 700)
+            await store.retire("two", now=1)
+            assert await store.next_due("one") is None
 
     async def test_listeners_hear_of_work_and_of_aborts(self, tmp_path: Path) -> None:
         heard: asyncio.Queue[Wake] = asyncio.Queue()
@@ -205,6 +215,7 @@ class HistoryContract(Opening):
             assert await all_runs(store, target="b", status="active") == ["r5", "r3"]
             assert await all_runs(store, target="c") == []
 
+    # DUR-08, DUR-11
     async def test_a_restarted_run_is_linked_and_finds_its_steps_and_messages(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             await store.admit(run("r1", key="k", payload="1"), now=0)
@@ -250,6 +261,7 @@ class HistoryContract(Opening):
             await store.delete_schedules(["daily", "nothing"])
             assert await store.next_due("one") is None
 
+    # DUR-12
     async def test_a_schedule_fires_once_however_many_nodes_try(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as one, self.opened(tmp_path) as two:
             daily = await one.put_schedule(Schedule("daily", "{}", 100))
@@ -268,6 +280,7 @@ class HistoryContract(Opening):
 
     # --------------------------------------------------------------------------------------------- retention
 
+    # DUR-17
     async def test_retention_deletes_what_is_old_in_bounded_steps_and_nothing_else(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             for n in range(5):

@@ -92,6 +92,7 @@ class WorkContract(Opening):
 
     # --------------------------------------------------------------------------------------------- admission
 
+    # DUR-01
     async def test_an_admitted_submission_is_there_as_it_was_given(self, tmp_path: Path) -> None:
         given = admission("s1", instance="ann", payload='{"text":"héllo \\u0000"}', max_attempts=3, timeout_ms=5000)
         async with self.opened(tmp_path) as store:
@@ -114,6 +115,7 @@ class WorkContract(Opening):
             assert await store.get_submission("s2") is None
             assert [row.id for row in await store.list_lane("lane")] == ["s1"]
 
+    # DUR-02
     @pytest.mark.parametrize("changes", [{"payload": "2"}, {"lane": "b"}, {"target": "x"}, {"instance": "i"}])
     async def test_the_same_key_with_other_content_is_a_conflict(self, tmp_path: Path, changes: Any) -> None:
         async with self.opened(tmp_path) as store:
@@ -132,6 +134,7 @@ class WorkContract(Opening):
             assert not (await store.admit(admission("s1"), now=4)).created
             assert await store.list_lane("lane") == []
 
+    # DUR-02
     async def test_a_key_admitted_at_once_by_many_gives_one_submission(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as one, self.opened(tmp_path) as two:
             admissions = [admission(f"s{n}", key="k", payload="1") for n in range(10)]
@@ -163,6 +166,7 @@ class WorkContract(Opening):
             [again] = await store.claim([claimant("a3")], now=1)
             assert (again.id, again.first) == ("s2", False)
 
+    # DUR-03
     async def test_a_lane_runs_one_after_the_other_in_order_of_admission(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             await asyncio.gather(*(store.admit(admission(f"s{n}"), now=1) for n in range(5)))
@@ -180,6 +184,7 @@ class WorkContract(Opening):
             assert [claim.id for claim in await store.claim([claimant("a"), claimant("b")], now=9)] == ["s0", "s1"]
             assert [claim.id for claim in await store.claim([claimant("c"), claimant("d")], now=9)] == ["s2"]
 
+    # DUR-04
     async def test_two_owners_never_claim_the_same(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as one, self.opened(tmp_path) as two:
             await asyncio.gather(*(one.admit(admission(f"s{n}", f"l{n}"), now=1) for n in range(20)))
@@ -203,6 +208,7 @@ class WorkContract(Opening):
             claim = await claim_one(store, "a2", now=99_100)
             assert (claim.submission.started_at, claim.submission.deadline_at) == (500, 99_700)
 
+    # DUR-35
     async def test_time_that_nobody_worked_does_not_count_beyond_the_dead_owners_lease(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             await store.admit(admission("s1", timeout_ms=2 * LEASE + 7), now=0)
@@ -219,6 +225,7 @@ class WorkContract(Opening):
 
     # ---------------------------------------------------------------------------------------------- progress
 
+    # DUR-07
     async def test_a_checkpoint_writes_journal_and_session_together(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             await store.admit(admission("s1"), now=1)
@@ -231,6 +238,7 @@ class WorkContract(Opening):
             assert await store.load_journal("s1") == [request]
             assert ids(await store.load_session("session")) == ["e1"]
 
+    # DUR-07
     async def test_checkpoints_queued_without_waiting_keep_their_order(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             await store.admit(admission("s1"), now=1)
@@ -239,6 +247,7 @@ class WorkContract(Opening):
             await asyncio.gather(*(store.checkpoint(claim, Writes(journal=(record,))) for record in records))
             assert await store.load_journal("s1") == records
 
+    # DUR-08
     async def test_a_recorded_step_is_kept_by_address_and_never_replaced(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             await store.admit(admission("run2", address="run1"), now=1)
@@ -248,6 +257,7 @@ class WorkContract(Opening):
             assert await store.load_steps("run1") == [StepResult("b", "1"), StepResult("a", "2"), StepResult("c", "4")]
             assert await store.load_steps("run2") == []
 
+    # DUR-06
     async def test_settling_ends_a_submission_once(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             await store.admit(admission("s1", key="k"), now=1)
@@ -264,6 +274,7 @@ class WorkContract(Opening):
             assert receipt is not None
             assert (receipt.submission_id, receipt.accepted_at, receipt.settled_at) == ("s1", 1, 9)
 
+    # DUR-06
     async def test_a_settlement_that_cannot_be_written_settles_nothing(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             await store.admit(admission("s1"), now=1)
@@ -285,6 +296,7 @@ class WorkContract(Opening):
             assert await store.take_over("two", now=2 * LEASE - 1) == 0
             assert await code_of(store.checkpoint(claim, Writes())) == "done"
 
+    # DUR-05
     async def test_after_an_expired_lease_another_owner_goes_on_and_the_old_one_writes_nothing(
         self, tmp_path: Path
     ) -> None:
@@ -361,6 +373,7 @@ class WorkContract(Opening):
             assert await store.next_due("one") is None
             assert (await claim_one(store, "a3", now=1001)).id == "s1"
 
+    # DUR-09
     async def test_a_message_wakes_what_waits_for_its_name_and_is_consumed_once(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             await store.admit(admission("s1", address="first"), now=0)
@@ -378,6 +391,7 @@ class WorkContract(Opening):
             assert await store.deliver("first", Message("m2", "paid"), now=5)
             assert await store.load_messages("first") == [Message("m1", "other")]
 
+    # DUR-09
     async def test_a_message_that_came_before_the_wait_is_not_missed(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             await store.admit(admission("s1"), now=0)
@@ -396,6 +410,7 @@ class WorkContract(Opening):
             assert not await store.deliver("s1", Message("m", "x"), now=2)
             assert await store.load_messages("s1") == []
 
+    # DUR-10
     async def test_a_parked_submission_survives_the_death_of_its_owner(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             await store.admit(admission("s1", home="one"), now=0)
@@ -478,11 +493,3 @@ class WorkContract(Opening):
                 claim = await claim_one(store, f"b{n}", "two", now=LEASE)
                 assert claim.submission.interruptions == 0
                 await store.settle(claim, Outcome("completed"), now=LEASE)
-
-    async def test_next_due_names_the_lease_of_another_owner(self, tmp_path: Path) -> None:
-        async with self.opened(tmp_path) as store:
-            await store.enlist("one", now=0, lease_until=700)
-            await store.enlist("two", now=0, lease_until=500)
-            assert (await store.next_due("one"), await store.next_due("two")) == (500, 700)
-            await store.retire("two", now=1)
-            assert await store.next_due("one") is None

@@ -19,14 +19,14 @@ def admit(
     claimant: Claimant | None = None,
     replaces: str | None = None,
 ) -> Admitted:
-    """Accept work once; `replaces` is the run that it restarts."""
+    """Accept work once (DUR-01); `replaces` is the run that it restarts."""
     digest = admission.digest
     if claimant is not None:
         keep_lease(tx, claimant, now)
     known = _known_key(tx, admission, digest, now) if admission.key is not None else None
     if known is not None:
         return known
-    # This also locks the lane: from here on its order is this transaction's.
+    # This also locks the lane: from here on its order is this transaction's (DUR-03).
     tx.execute(
         "INSERT INTO lanes (lane, depth) VALUES (?, 1) ON CONFLICT (lane) DO UPDATE SET depth = lanes.depth + 1",
         admission.lane,
@@ -105,6 +105,7 @@ def _started(tx: Transaction, admission: Admission, claimant: Claimant, now: int
 
 
 def _known_key(tx: Transaction, admission: Admission, digest: str, now: int) -> Admitted | None:
+    """Keep a key, or return what was accepted under it (DUR-02)."""
     kept = tx.execute(
         "INSERT INTO receipts (key, submission, digest, accepted_at) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO NOTHING",
         admission.key,

@@ -14,7 +14,7 @@ from flue.stores.sql.transaction import Transaction
 def claim(
     tx: Transaction, claimants: Sequence[Claimant], now: int, lanes: Collection[str] | None = None
 ) -> list[Claim]:
-    """Claim what is ready, oldest first, in these lanes (None: in all): one submission for each claimant."""
+    """Claim what is ready, oldest first, in these lanes (None: in all): one submission for each claimant (DUR-04)."""
     owner = claimants[0].owner
     keep_lease(tx, claimants[0], now)
     found = _ready(tx, owner, len(claimants)) if lanes is None else _ready_in(tx, owner, lanes)
@@ -120,7 +120,7 @@ def take_over(tx: Transaction, owner: str, gone: Collection[str], now: int, limi
 
 
 def _last_moment(tx: Transaction, owner: str, now: int) -> int:
-    """Return until when an owner may have worked: the end of its lease, or now, when it is gone before that."""
+    """Return until when an owner may have worked: the end of its lease, or now, if it is gone before that (DUR-35)."""
     row = tx.row("SELECT lease_until FROM owners WHERE owner = ?", owner)
     return now if row is None else min(now, row[0])
 

@@ -21,7 +21,10 @@ def reserve(tx: Transaction, log: str, count: int) -> int:
 
 
 def append(tx: Transaction, rows: Sequence[EventRow]) -> None:
-    """Add rows at the end of their logs and streams. Raises `DurabilityError` for an index used or not reserved."""
+    """Add rows at the end of their logs and streams.
+
+    Raises `DurabilityError` for an index that was used or not reserved (DUR-13).
+    """
     free: dict[str, tuple[int, int]] = {}
     places: dict[str, int] = {}
     values = []

@@ -126,7 +126,7 @@ def list_schedules(tx: Transaction, due: int | None) -> list[Schedule]:
 def fire(
     tx: Transaction, schedule: Schedule, next_at: int | None, admission: Admission | None, now: int
 ) -> Admitted | None:
-    """Move a schedule on and admit what it starts."""
+    """Move a schedule on and admit what it starts, unless another node has (DUR-12)."""
     moved = tx.execute(
         "UPDATE schedules SET next_at = ? WHERE id = ? AND spec = ? AND COALESCE(next_at, -1) = ?",
         next_at,
@@ -157,7 +157,7 @@ def old_rows(what: str) -> str:
 
 
 def prune(tx: Transaction, retention: Retention, limit: int) -> int:
-    """Delete what may go, up to a number of things."""
+    """Delete what may go, up to a number of things (DUR-17)."""
     gone = 0
     for what, before in (("submissions", retention.submissions), ("runs", retention.runs)):
         if before is not None and gone < limit:

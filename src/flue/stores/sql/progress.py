@@ -33,7 +33,7 @@ class Encoded:
 
 
 def write(tx: Transaction, claim: Claim, encoded: Encoded) -> None:
-    """Write what goes with a transition."""
+    """Write what goes with a transition, in its transaction (DUR-07)."""
     submission, writes = claim.submission, encoded.writes
     for append in encoded.appends:
         sessions.append(tx, append)
@@ -41,6 +41,7 @@ def write(tx: Transaction, claim: Claim, encoded: Encoded) -> None:
         "INSERT INTO journal (submission, kind, key, body) VALUES (?, ?, ?, ?)",
         [(submission.sequence, record.kind, record.key, record.body) for record in writes.journal],
     )
+    # The first result stays (DUR-08).
     tx.insert(
         "INSERT INTO steps (address, name, body) VALUES (?, ?, ?) ON CONFLICT (address, name) DO NOTHING",
         [(submission.address, step.name, step.body) for step in writes.steps],
@@ -60,7 +61,7 @@ def checkpoint(tx: Transaction, claim: Claim, encoded: Encoded) -> None:
 
 
 def park(tx: Transaction, claim: Claim, wait: Wait, now: int, encoded: Encoded) -> bool:
-    """Give a claim up until something comes; False when that is there already."""
+    """Give a claim up until something comes (DUR-10); False when that is there already (DUR-09)."""
     cancel_reason = hold(tx, claim)
     write(tx, claim, encoded)
     if cancel_reason is not None or _arrived(tx, claim.submission.address, wait.names):
@@ -98,7 +99,7 @@ def release(
 
 
 def settle(tx: Transaction, claim: Claim, outcome: Outcome, now: int, encoded: Encoded) -> None:
-    """End a submission."""
+    """End a submission, once (DUR-06)."""
     depth = lock_lane(tx, claim.submission.lane)
     hold(tx, claim)
     write(tx, claim, encoded)
@@ -106,7 +107,7 @@ def settle(tx: Transaction, claim: Claim, outcome: Outcome, now: int, encoded: E
 
 
 def restart(tx: Transaction, claim: Claim, admission: Admission, encoded: Encoded, *, error: str, now: int) -> Admitted:
-    """End a run as failed and admit its replacement."""
+    """End a run as failed and admit its replacement, which only the holder of its claim can (DUR-11)."""
     settle(tx, claim, Outcome("failed", error=error), now, encoded)
     linked = replace(admission, address=claim.submission.address)
     return admit(tx, linked, now, replaces=claim.id)

@@ -43,7 +43,10 @@ def find(tx: Transaction, id: str) -> Submission | None:
 
 
 def hold(tx: Transaction, claim: Claim) -> str | None:
-    """Lock a claimed submission and return why it should be aborted, if it should; raise when the claim is lost."""
+    """Lock a claimed submission and return why it should be aborted, if it should; raise when the claim is lost.
+
+    Every write of an attempt goes through here (DUR-05).
+    """
     row = tx.row(
         "SELECT state, attempt_id, cancel_reason FROM submissions WHERE sequence = ?" + tx.lock,
         claim.submission.sequence,

@@ -42,7 +42,8 @@ DURABLE: tuple[str, ...] = (
         restarted_from {text},
         restarted_as {text}
     )""",
-    # Partial indexes: what is settled, which in time is nearly everything, costs nothing to those who look for work.
+    # Partial indexes: what is settled, which in time is nearly everything, costs nothing to those who look for work
+    # (DUR-16).
     "CREATE INDEX submissions_ready ON submissions (home, sequence) WHERE state = 'ready'",
     "CREATE INDEX submissions_lane ON submissions (lane, sequence) WHERE state <> 'settled'",
     "CREATE INDEX submissions_owner ON submissions (owner) WHERE state = 'running'",
