@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 
-def slow_statements(connection: sqlite3.Connection, statements: Iterable[str]) -> dict[str, list[str]]:
-    """Return the statements that read a whole table, or sort, with their plans."""
+def slow_statements(
+    connection: sqlite3.Connection, statements: Iterable[str], *, small: Collection[str] = ()
+) -> dict[str, list[str]]:
+    """Return the statements that read a whole table other than a small one, or sort, with their plans."""
     slow = {}
     for sql in statements:
         if sql.split()[0] in ("SELECT", "UPDATE", "DELETE") and "sqlite_master" not in sql:
-            plan = _explain(connection, sql)
+            plan = [step for step in _explain(connection, sql) if step.removeprefix("SCAN ") not in small]
             # The first rows of an index, in its order, are as good as a look-up.
             first = any(word in sql for word in ("LIMIT", "MIN(", "EXISTS"))
             if any("TEMP B-TREE" in step or (_scans(step) and not (first and "INDEX" in step)) for step in plan):

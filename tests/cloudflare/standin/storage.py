@@ -220,7 +220,13 @@ class SqlStorage:
         if not statements:
             raise JsError("SQL code did not contain a statement.")
         for statement in statements[:-1]:
-            self._run(statement, ())
+            try:
+                self._run(statement, ())
+            except JsError as error:
+                if "parameter bindings" not in error.message:
+                    raise
+                message = "When executing multiple SQL statements in a single call, only the last can have parameters."
+                raise JsError(message) from error
         return self._run(statements[-1], tuple(_bound(to_js(value)) for value in bindings))
 
     def _run(self, statement: str, parameters: tuple[Any, ...]) -> Cursor:
@@ -296,7 +302,8 @@ class RawRows:
 
 
 # Errors that sqlite3 raises by itself have no code.
-_NAMES = {"string or blob too big": "SQLITE_TOOBIG"}
+_NAMES = {"string or blob too big": "SQLITE_TOOBIG", "query string is too large": "SQLITE_TOOBIG"}
+_COMMENT = re.compile(r"(\s|;|--[^\n]*)*")
 
 
 def _bound(value: Any) -> Any:
@@ -319,7 +326,7 @@ def _split(script: str) -> list[str]:
     for end in (match.end() for match in re.finditer(";|$", script)):
         part = script[start:end]
         if end == len(script) or sqlite3.complete_statement(part):
-            if part.strip(" \t\r\n;"):
+            if not _COMMENT.fullmatch(part):
                 statements.append(part)
             start = end
     return statements
