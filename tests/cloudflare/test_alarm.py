@@ -54,6 +54,7 @@ def scene() -> Iterator[Scene]:
     scene.disk.close()
 
 
+# DUR-44
 async def test_accepted_work_keeps_the_object_awake_until_it_has_ended(scene: Scene) -> None:
     await scene.store.admit(admission("s1"), now=scene.now)
     assert scene.alarm == KEEP
@@ -64,6 +65,7 @@ async def test_accepted_work_keeps_the_object_awake_until_it_has_ended(scene: Sc
     assert scene.alarm is None
 
 
+# DUR-44
 async def test_parked_work_is_woken_in_time_and_what_waits_for_somebody_wakes_nobody(scene: Scene) -> None:
     await scene.store.admit(admission("s1"), now=scene.now)
     claim = await claim_one(scene.store, "a1", now=scene.now)
@@ -107,6 +109,7 @@ async def test_the_alarm_of_work_that_ended_without_this_isolates_doing_is_delet
     assert scene.alarm is None
 
 
+# DUR-44
 async def test_the_handler_sets_it_anew_while_work_goes_on(scene: Scene) -> None:
     await scene.store.admit(admission("s1"), now=scene.now)
     await scene.clock.advance(20)
@@ -158,6 +161,7 @@ async def test_work_that_parks_while_an_alarm_is_being_handled_gets_an_alarm_of_
     assert scene.alarm == KEEP
 
 
+# DUR-44
 async def test_what_is_not_committed_leaves_the_alarm_as_it_was(scene: Scene) -> None:
     await scene.store.list_sessions()
     scene.full = True

@@ -123,6 +123,7 @@ async def test_half_of_a_surrogate_pair_is_refused_and_not_replaced(disk: Disk) 
     assert await store.list_sessions() == []
 
 
+# DUR-16
 async def test_no_statement_reads_a_whole_table_or_sorts(disk: Disk) -> None:
     statements: list[str] = []
     await everything(opened(disk, statements))
@@ -142,6 +143,7 @@ async def test_no_statement_reads_a_whole_table_or_sorts(disk: Disk) -> None:
 # ------------------------------------------------------------------------------------------------- long texts
 
 
+# DUR-46
 async def test_texts_longer_than_a_row_are_kept_wherever_they_may_occur(disk: Disk) -> None:
     first = EventRow("s1", 0, 0, LONG_TEXT, "stream")
     writes = Writes(
@@ -177,6 +179,7 @@ async def test_texts_longer_than_a_row_are_kept_wherever_they_may_occur(disk: Di
     assert rows(disk, "SELECT count(*) FROM flue_pieces") == [(0,)]
 
 
+# DUR-46
 async def test_a_long_text_goes_when_it_is_overwritten(disk: Disk) -> None:
     store = opened(disk)
     await store.append_entries("s", head(None, {"x": LONG_TEXT}), [], expected=0)
@@ -189,6 +192,7 @@ async def test_a_long_text_goes_when_it_is_overwritten(disk: Disk) -> None:
     assert rows(disk, "SELECT count(*) FROM flue_pieces") == [(0,)]
 
 
+# DUR-46
 async def test_a_long_text_that_is_not_written_after_all_leaves_nothing(disk: Disk) -> None:
     store = opened(disk)
     await store.admit(admission("s1"), now=0)
@@ -213,6 +217,7 @@ async def test_a_text_that_looks_like_a_reference_is_kept_as_it_is(disk: Disk, b
     assert await store.list_sessions() == [body]
 
 
+# DUR-46
 async def test_a_key_longer_than_a_row_is_refused_before_anything_is_accepted(disk: Disk) -> None:
     store = opened(disk)
     for given in (admission("s1", key="k" * 3_000_000), admission("s" * 3_000_000), admission("s1", "l" * 3_000_000)):
@@ -251,6 +256,7 @@ async def test_a_new_object_has_the_newest_format(disk: Disk) -> None:
     assert rows(disk, "SELECT version FROM flue_format") == [(len(MIGRATIONS),)]
 
 
+# DUR-21
 async def test_an_object_of_a_newer_version_is_refused_and_left_as_it_is(disk: Disk) -> None:
     await opened(disk).admit(admission("s1"), now=0)
     disk.inner.execute("UPDATE flue_format SET version = 99")
@@ -262,6 +268,7 @@ async def test_an_object_of_a_newer_version_is_refused_and_left_as_it_is(disk: D
     assert dump(disk.inner) == before
 
 
+# DUR-21
 async def test_a_migration_is_done_as_a_whole_or_not_at_all(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     await opened(disk).admit(admission("s1"), now=0)
     before = dump(disk.inner)
@@ -285,6 +292,7 @@ def test_every_change_to_the_tables_of_a_file_is_one_of_an_objects_as_well() -> 
 # ------------------------------------------------------------------------------------------------------ owners
 
 
+# DUR-45
 async def test_what_an_isolate_ran_that_was_evicted_is_taken_over_at_once(disk: Disk) -> None:
     store = opened(disk)
     await store.enlist("one", now=0, lease_until=30_000)

@@ -56,6 +56,7 @@ class Day:
         self.statements += 1
 
 
+# DUR-43
 async def test_an_object_that_is_evicted_at_any_statement_holds_whole_transitions_with_their_alarm() -> None:
     whole = Day()
     await whole.live()
@@ -69,6 +70,7 @@ async def test_an_object_that_is_evicted_at_any_statement_holds_whole_transition
     whole.disk.close()
 
 
+# DUR-43
 async def test_an_object_that_is_evicted_between_any_two_transitions_goes_on() -> None:
     whole = Day()
     await whole.live()
@@ -85,6 +87,7 @@ async def test_an_object_that_is_evicted_between_any_two_transitions_goes_on() -
     whole.disk.close()
 
 
+# DUR-20
 @pytest.mark.parametrize("lasting", [False, True], ids=["once", "lasting"])
 @pytest.mark.parametrize(
     ("message", "code"),

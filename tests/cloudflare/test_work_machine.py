@@ -33,6 +33,7 @@ class MachineClock(VirtualClock):
         return self._machine.now
 
 
+# DUR-18, DUR-44
 class ObjectMachine(WorkMachine):
     """One object: both stores of the machine are that of its isolate, and what an earlier isolate owned is gone."""
 

@@ -1,8 +1,8 @@
 """The alarm of a Durable Object: set in the transaction that makes something due, so that no crash comes in between.
 
 While work is queued, ready to go on or running, the alarm is set at most `keep_alive` from now; and never later than
-what is due by itself: parked work that wakes up, a schedule. Work that waits for somebody sets none. An object whose
-alarm is not set has nothing to do until somebody asks. What the registry is still to be told counts as work.
+what is due by itself: parked work that wakes up, a schedule. Work that waits for somebody sets none (DUR-44). An object
+whose alarm is not set has nothing to do until somebody asks. What the registry is still to be told counts as work.
 """
 
 from __future__ import annotations

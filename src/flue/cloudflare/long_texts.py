@@ -1,4 +1,4 @@
-"""Texts too long for a row: kept in pieces, with a reference in their place.
+"""Texts too long for a row: kept in pieces, with a reference in their place (DUR-46).
 
 A string, and a row as a whole, has 2 MB at most in a Durable Object
 (https://developers.cloudflare.com/durable-objects/platform/limits/). The pieces of a text live exactly as long as the

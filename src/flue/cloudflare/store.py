@@ -40,11 +40,11 @@ class DurableObjectStore(SqlStore):
     (https://developers.cloudflare.com/durable-objects/reference/in-memory-state/ and "output gates"), and starts the
     object anew when it cannot be.
 
-    The runtime runs one isolate of an object at a time. So owners that this store did not enlist are gone.
+    The runtime runs one isolate of an object at a time. So owners that this store did not enlist are gone (DUR-45).
 
     The object's alarm belongs to the store. While work is queued or runs it is set at most `keep_alive` seconds from
     now; it is never later than the next wake-up of parked work or schedule, and deleted when nothing is due. It changes
-    in the transaction that is the reason for it. The handler of the alarm begins with `rearm()`.
+    in the transaction that is the reason for it (DUR-43). The handler of the alarm begins with `rearm()`.
     """
 
     def __init__(self, storage: ObjectStorage, clock: Clock, *, keep_alive: float = 20.0) -> None:
