@@ -18,6 +18,8 @@ from flue.harness.json_values import as_json
 from flue.messages import ImageContent
 from flue.ports import Ids
 
+# Sorted, so that equal content is equal text; escaped, so that any text can be stored.
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 # What has no limit of its own; stores keep a number.
 _FOREVER = 100 * 365 * 24 * 3600.0
 _MAX_ID = 512
@@ -182,5 +184,4 @@ def json_input(value: Any) -> Any:
 
 
 def _text(payload: Any) -> str:
-    # Sorted, so that equal content is equal text; escaped, so that any text can be stored.
-    return json.dumps(payload, sort_keys=True, separators=(",", ":"))
+    return _ENCODER.encode(payload)

@@ -22,8 +22,6 @@ NOT_JSON = (TypeError, ValueError, RecursionError)
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _HALF = re.compile("[\ud800-\udfff]")
 
-time_text = lru_cache(maxsize=256)(iso_time)
-
 
 def encode(value: Any) -> str:
     """Return JSON text. Raises one of `NOT_JSON` for what is no JSON value."""
@@ -94,4 +92,4 @@ def scope_text(scope: Scope) -> str:
 def event_text(type: str, scope: str, own: Sequence[str], index: int, at_ms: int) -> str:
     """Return an event's JSON from the texts of its fields; `own`, put together, are its own, a comma after each."""
     begin = f'{{"type":"{type}",{scope}'
-    return "".join((begin, *own, f'"eventIndex":{index},"timestamp":"{time_text(at_ms)}"}}'))
+    return "".join((begin, *own, f'"eventIndex":{index},"timestamp":"{iso_time(at_ms)}"}}'))

@@ -17,6 +17,7 @@ from itertools import islice
 from typing import Any
 
 from flue.engine.json_text import (
+    NOT_JSON,
     WITHHELD,
     encode,
     event_text,
@@ -26,7 +27,6 @@ from flue.engine.json_text import (
     message_json,
     scope_text,
     strip_images,
-    time_text,
     truncated_list,
 )
 from flue.engine.log_settings import LogSettings
@@ -47,8 +47,9 @@ from flue.events import (
     Turn,
     TurnEnd,
     TurnRequest,
+    iso_time,
 )
-from flue.messages import Message, ToolSpecs
+from flue.messages import Json, Message, ToolSpecs
 
 logger = logging.getLogger("flue")
 
@@ -153,19 +154,31 @@ class RecordWriter:
                 self._request(line, event, index)
             case _:
                 self._fields(line, event, index)
-        line.add(f'"eventIndex":{index},"timestamp":"{time_text(event.at_ms)}"}}')
+        line.add(f'"eventIndex":{index},"timestamp":"{iso_time(event.at_ms)}"}}')
         self._forget(event)
         return Line(line.pieces)
 
     def _fields(self, line: _Pieces, event: Event, index: int) -> None:
         repeated = _REPEATED.get(type(event))
-        for name, value in event.own_json().items():
+        own = event.own_json()
+        if repeated is None and (text := self._whole(own)):
+            line.add(f"{text},")
+            return
+        for name, value in own.items():
             line.add(f'"{name}":')
             if name == repeated:
                 self._repeated(line, getattr(event, name), value, index)
             else:
                 line.add(field(value, self._limit))
             line.add(",")
+
+    def _whole(self, own: Json) -> str:
+        """Return all fields at once when none of them can be too long, which is the rule, else nothing."""
+        try:
+            text = encode(own)
+        except NOT_JSON:
+            return ""
+        return text[1:-1] if len(text) <= self._limit else ""
 
     def _repeated(self, line: _Pieces, value: Any, data: Any, index: int) -> None:
         """Add arguments or a result, which two events in a row carry."""

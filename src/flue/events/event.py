@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, ClassVar
 
 from flue.messages import Json
@@ -12,7 +12,12 @@ from flue.messages import Json
 
 def iso_time(ms: int) -> str:
     """Return ISO 8601 in UTC with milliseconds, as every timestamp on the wire."""
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{ms % 1000:03d}Z"
+    return f"{_iso_second(ms // 1000)}.{ms % 1000:03d}Z"
+
+
+@lru_cache(maxsize=64)
+def _iso_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 @cache
@@ -46,7 +51,7 @@ class Scope:
 
     def to_json(self) -> Json:
         """Return the fields that are set."""
-        return {_camel(field.name): value for field in fields(self) if (value := getattr(self, field.name)) is not None}
+        return {_camel(name): value for name in _names(Scope) if (value := getattr(self, name)) is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +88,13 @@ class Event:
 
 
 @cache
-def _own_fields(cls: type[Any]) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(cls) if field.name not in ("scope", "index", "at_ms"))
+def _own_fields(cls: Any) -> tuple[str, ...]:
+    return tuple(name for name in _names(cls) if name not in ("scope", "index", "at_ms"))
+
+
+@cache
+def _names(cls: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(cls))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from typing import Any
 
 from flue.errors import UsageError
 
+_STRICT = json.JSONEncoder(allow_nan=False)
+
 
 def as_json(value: Any) -> Any:
     """Return `value` as JSON values: responses, pydantic models, dataclasses, dates, sets and the like included.
@@ -16,7 +18,7 @@ def as_json(value: Any) -> Any:
     """
     try:
         plain = _plain(value)
-        json.dumps(plain, allow_nan=False)
+        _STRICT.encode(plain)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(_reason(error)) from error
     return plain

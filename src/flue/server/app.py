@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
@@ -135,7 +136,7 @@ class FlueApp:
             match = routes.find(scope)
             if match is None:
                 return _unmatched(scope, local=application.local)
-            body = Body(Request(scope).headers, receive, self._body_limit)
+            body = Body(Headers(scope=scope), receive, self._body_limit)
             call = Call(application, Request(scope, body.receive), body, self._runs)
             return await match.handler(call, *match.parameters)
         except HTTPException as refusal:

@@ -11,6 +11,7 @@ from typing import Any
 MAX_DEPTH = 128
 """How deep arrays and objects of a request may nest."""
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -21,7 +22,7 @@ def encode(value: Any) -> bytes:
 
 def text_of(value: Any) -> str:
     """Return JSON values as one line of text."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(value)
 
 
 def decode(data: bytes) -> Any:
@@ -37,7 +38,7 @@ def decode(data: bytes) -> Any:
     if not text.strip(" \t\r\n"):
         return {}
     try:
-        value = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+        value = _DECODER.decode(text)
     except RecursionError:
         raise _too_deep() from None
     if text.count("[") + text.count("{") > MAX_DEPTH:
@@ -82,3 +83,6 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError("a number is too large")
     return number
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)

@@ -6,6 +6,7 @@ the protocol has it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -16,6 +17,7 @@ from starlette.types import Scope
 from flue.server.problems import invalid_request, method_not_allowed
 
 H = TypeVar("H")
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def _decoded(segment: bytes) -> str:
 
 def has_control_characters(text: str) -> bool:
     """Say whether there are characters that no name has and not every database takes."""
-    return any(ord(character) < 32 or ord(character) == 127 for character in text)
+    return _CONTROL.search(text) is not None
 
 
 def _segments(scope: Scope) -> list[bytes]:

@@ -21,18 +21,17 @@ async def start(call: Call, name: str) -> Response:
     """Start a run of a workflow. The run is recorded before it begins, and goes on when the client leaves."""
     mode = mode_of(call)
     module = exposed_workflow(call, name)
+    # Chosen here: a request that fails before there is a run is answered with an id all the same, as clients expect it.
+    run_id = call.application.run_id or f"workflow:{name}:{call.application.ids.ulid()}"
 
     async def work() -> Response:
         payload = await call.body.json()
         service = await call.service()
-        ticket = await service.start_workflow(
-            name, payload, key=call.idempotency_key, request=call.replay(), run_id=call.application.run_id
-        )
+        key, request = call.idempotency_key, call.replay()
+        ticket = await service.start_workflow(name, payload, key=key, request=request, run_id=run_id)
         return await answer(call, ticket, mode)
 
-    # A request that fails before there is a run is answered with an id all the same, as clients expect it.
-    spare = call.application.run_id or f"workflow:{name}:{call.application.ids.ulid()}"
-    return await call.guarded(module.route, work, failure_headers={RUN_ID: spare})
+    return await call.guarded(module.route, work, failure_headers={RUN_ID: run_id})
 
 
 def exposed_workflow(call: Call, name: str) -> WorkflowModule:

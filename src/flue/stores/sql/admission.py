@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from flue.durable.failures import idempotency_conflict
 from flue.durable.records import Admission, Admitted, Claim, Claimant, Submission
 from flue.stores.sql import events
@@ -73,13 +71,12 @@ def admit(
         used = max((row.last + 1 for row in admission.events), default=0)
         events.reserve(tx, admission.id, used + admission.reserve)
         events.append(tx, admission.events)
-    admitted = Admitted(admission.id, now, created=True, ahead=depth - 1)
+    claim = None
     if starts and claimant is not None:
-        submission = _started(tx, admission, claimant, now)
-        return replace(admitted, claim=Claim(submission, claimant.attempt_id, claimant.owner, first=True))
-    if depth == 1:
+        claim = Claim(_started(tx, admission, claimant, now), claimant.attempt_id, claimant.owner, first=True)
+    elif depth == 1:
         tx.wake("work", home)
-    return admitted
+    return Admitted(admission.id, now, created=True, ahead=depth - 1, claim=claim)
 
 
 def _started(tx: Transaction, admission: Admission, claimant: Claimant, now: int) -> Submission:
