@@ -154,6 +154,8 @@ def run_case(task: Task, url: str, folder: Path, volume: server.Volume) -> Any:
     with tempfile.TemporaryDirectory(dir=folder) as own:
         if task.scenario in server.SCENARIOS:
             return server.measure(task, Path(own), volume)
+        if task.scenario == "work":
+            return json.loads(_output([sys.executable, "-m", "benchmarks.work", task.variant, own]) or "")
         given = replace(task, url=url, folder=own)
         return json.loads(_output([sys.executable, "-m", "benchmarks.worker", json.dumps(asdict(given))]) or "")
 

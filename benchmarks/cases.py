@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from statistics import median
 
-from benchmarks import server_cases
+from benchmarks import server_cases, work_cases
 from benchmarks.rows import Case, Row
 from benchmarks.scenarios import EARLY, LATE, LOOP_TURNS, Samples, Task
 
@@ -19,6 +19,7 @@ HEADINGS = {
     "turns": f"A late turn ({LATE[0]}-{LATE[-1]}) beside an early one ({EARLY[0]}-{EARLY[-1]}): CPU ms",
     "import": "Start: wall ms",
     **server_cases.HEADINGS,
+    **work_cases.HEADINGS,
     "sandbox": "Virtual sandbox, create and first command: wall ms",
     "memory": "An agent that has answered its first prompt: resident MB of the process",
 }
@@ -46,6 +47,7 @@ def cases(*, quick: bool, samples: int) -> Iterator[Case]:
         yield Case("import", statement, Task("import", "", "", variant=statement))
     yield Case("import", "flue --help", Task("command", "", "", variant="flue --help"))
     yield from server_cases.cases(quick=quick)
+    yield from work_cases.cases(quick=quick)
     for variant, label in SANDBOXES.items():
         yield Case("sandbox", label, Task("sandbox", "flue", APIS[0], variant=variant, samples=samples))
     for contender, name in NAMES.items():
@@ -70,6 +72,8 @@ def row(case: Case, samples: Samples, other: Samples | None) -> Row:
     match case.section:
         case section if section in server_cases.HEADINGS:
             return server_cases.row(case, samples, other)
+        case "work":
+            return work_cases.row(case, samples)
         case "stream" | "loop":
             ratio = _ratio(samples["cpu_ms"], other["cpu_ms"]) if other else None
             goal = DURABLE_TIMES_RAW_GOAL if case.task.variant == "sqlite" else TIMES_RAW_GOAL

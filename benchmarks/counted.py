@@ -15,11 +15,15 @@ COMMITS = 0
 
 
 class Counting(sqlite3.Connection):
-    """A connection that counts."""
+    """A connection that counts; one that only reads begins its transactions in another way."""
+
+    writes = False
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
         """Run one statement."""
-        if sql == "COMMIT":
+        if sql == "BEGIN IMMEDIATE":
+            self.writes = True
+        elif sql == "COMMIT" and self.writes:
             global COMMITS  # noqa: PLW0603 - one count for the process
             COMMITS += 1
         return super().execute(sql, parameters)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import original, scenarios, server
+from benchmarks import original, scenarios, server, work, work_cases
 from benchmarks.__main__ import main
 from benchmarks.cases import cases, row
 from benchmarks.rows import Case
@@ -84,6 +84,18 @@ def test_the_originals_row_compares_it_with_ours() -> None:
     assert line.note == "2.00 ms CPU, flue 2.20"
     assert line.met is True
     assert row(case, theirs, None).goal == ""
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("case", [*work_cases.cases(quick=False)], ids=lambda case: case.metric)
+async def test_accepted_work_is_measured(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"SECONDS": 0.05, "WARM_UP_SECONDS": 0.01, "OPEN_SESSIONS": 3}.items():
+        monkeypatch.setattr(work, name, value)
+    samples = await work.VARIANTS[case.task.variant](tmp_path)
+    assert all(value > 0 for values in samples.values() for value in values)
+    line = row(case, samples, None)
+    assert line.values == samples[case.metric]
+    assert line.goal
 
 
 @pytest.mark.parametrize(("ours", "met"), [(199.0, True), (201.0, False)])

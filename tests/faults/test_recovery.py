@@ -1,5 +1,6 @@
 """How long it takes from the restart of a killed server until each of 1,000 open sessions goes on.
 
+That is until its prompt is under way again and its model has been asked; answers come when all have been.
 `FLUE_SESSIONS` is how many. What was measured is printed, with the syncs a second of the disk; it depends on the
 machine, so that nothing is asserted of it.
 """
@@ -76,11 +77,11 @@ async def test_every_open_session_goes_on_after_a_restart(tmp_path: Path) -> Non
         server.kill()
         await server.ended
         answers.asked.clear()
-        answers.may.set()
         restarted = time.time()
         await servers.start()
         await answers.requests(sessions)
         asked = [moment - restarted for moment in answers.asked]
+        answers.may.set()
         while await unsettled(store):  # noqa: ASYNC110 - what is waited for is another process's
             await asyncio.sleep(0.05)
         went_on = [moment - restarted for moment in await beginnings(store)]
@@ -111,13 +112,13 @@ async def unsettled(store: SqliteStore) -> bool:
 
 
 async def beginnings(store: SqliteStore) -> list[float]:
-    """Return when the second attempt at each submission told its first event, in seconds since the epoch."""
+    """Return when the last attempt at each submission told its first event, in seconds since the epoch."""
     reader = LogReader(store, Feed(), SystemClock())
     found = []
     for (log,) in await store._read(lambda tx: tx.rows("SELECT id FROM submissions")):
         begun = await reader.read(log, types={"operation_start"})
-        assert len(begun) == 2, begun
-        found.append(datetime.fromisoformat(json.loads(begun[1].data)["timestamp"]).timestamp())
+        # What the first attempt told may not have been on disk when it was killed.
+        found.append(datetime.fromisoformat(json.loads(begun[-1].data)["timestamp"]).timestamp())
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 TYPES = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
@@ -23,12 +24,17 @@ def schema_problem(schema: Mapping[str, Any]) -> str | None:
     if schema.get("type") != "object":
         return f'its type is {schema.get("type")!r}; the arguments of a tool are an "object"'
     try:
-        json.dumps(schema, allow_nan=False)
-        return next(_problems(schema, ""), None)
+        return _problem(json.dumps(schema, allow_nan=False))
     except RecursionError:
         return "it is nested too deeply"
     except (TypeError, ValueError) as error:
         return f"it is not JSON: {' '.join(str(error).split())}"
+
+
+@lru_cache(maxsize=1024)
+def _problem(schema: str) -> str | None:
+    # Kept, because every session makes the same tools anew.
+    return next(_problems(json.loads(schema), ""), None)
 
 
 def _problems(schema: Any, place: str) -> Iterator[str]:

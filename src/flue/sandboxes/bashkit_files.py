@@ -73,7 +73,8 @@ class BashkitFiles:
     """
 
     def __init__(self) -> None:
-        self._mounts = {point: _empty_file_system() for point in KEPT}
+        # The others are made when they are first needed: many sandboxes are only looked at.
+        self._mounts = {KEPT[0]: _empty_file_system()}
         self._view: FileSystem | None = None
 
     def mount_into(self, bash: Bash) -> None:
@@ -83,8 +84,10 @@ class BashkitFiles:
 
     def kept(self, point: str) -> FileSystem:
         """Return the file system of one of the directories that last."""
-        files = self._mounts[point]
-        if not files.exists("/"):
+        files = self._mounts.get(point)
+        if files is None:
+            files = self._mounts[point] = _empty_file_system()
+        elif not files.exists("/"):
             # `rm -rf /workspace` took the root along; without one nothing can be listed.
             files.mkdir("/")
         return files
