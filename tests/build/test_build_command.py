@@ -113,3 +113,14 @@ def test_a_mistake_is_one_clear_line_and_exit_code_1(
     [error] = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("[flue]")]
     assert error.startswith(said)
     assert not Path("dist/manifest.json").exists()
+
+
+def test_settings_that_a_build_would_lose_are_an_error(
+    build: Build, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "flue.toml"
+    elsewhere.write_text(f'root = "{Path.cwd()}"\n[log]\nerrors = "redacted"\n', encoding="utf-8")
+    assert build("--config", str(elsewhere), "--env", ".env") == 1
+    assert "[config_outside]" in capsys.readouterr().err
+    Path("flue.toml").write_text('[log]\nerrors = "redacted"\n', encoding="utf-8")
+    assert build("--config", str(elsewhere), "--env", ".env") == 0

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from flue.engine.log_settings import LogSettings
+from flue.engine.pruning import KeepFor
 from flue.errors import ConfigError
 from flue.project.config import Config, load_config
 
@@ -68,7 +70,54 @@ def test_everything_wrong_is_listed_in_one_error(write: Write) -> None:
         load_config(root)
     for part in ("`port`", "`name`", "`root` must", "`output` must", 'invalid target: "x"'):
         assert part in caught.value.message
-    assert caught.value.hint == "Known keys: target, root, output."
+    assert caught.value.hint == "Known keys: target, root, output, log, keep."
+
+
+def test_what_is_logged_and_how_long_it_is_kept_is_read(write: Write) -> None:
+    table = """
+        [{0}log]
+        errors = "redacted"
+        field_limit = 4096
+        [{0}keep]
+        runs = "forever"
+        prompts = "36h"
+        deltas = 90
+    """
+    expected = LogSettings(errors="redacted", field_limit=4096), KeepFor(runs=None, prompts=129_600.0, deltas=90.0)
+    for file, prefix in (("a/flue.toml", ""), ("b/pyproject.toml", "tool.flue.")):
+        config = load_config(write({file: table.format(prefix)}).joinpath(file).parent)
+        assert (config.log, config.keep) == expected
+
+
+def test_without_a_word_on_them_logs_and_times_have_their_defaults(write: Write) -> None:
+    config = load_config(write({"flue.toml": "[log]\n[keep]\n"}))
+    assert (config.log, config.keep) == (LogSettings(), KeepFor())
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("log = 1", "`log` must be a table"),
+        ("[log]\nlevel = 3", "unknown key `log.level`"),
+        ('[log]\nerrors = "some"', '`log.errors` must be "full" or "redacted"'),
+        ("[log]\nerrors = []", '`log.errors` must be "full" or "redacted"'),
+        ("[log]\nfield_limit = 999", "`log.field_limit` must be a whole number of characters, 1000 at least"),
+        ("[log]\nfield_limit = true", "`log.field_limit` must be a whole number of characters, 1000 at least"),
+        ("keep = []", "`keep` must be a table"),
+        ('[keep]\nevents = "1d"', "unknown key `keep.events`"),
+        ('[keep]\nruns = "soon"', '`keep.runs` must be "forever", or a time like "12h" or "30d", of a century at most'),
+        ("[keep]\nruns = -1", '`keep.runs` must be "forever"'),
+        ("[keep]\nruns = nan", '`keep.runs` must be "forever"'),
+        ("[keep]\nruns = inf", '`keep.runs` must be "forever"'),
+        ("[keep]\nruns = false", '`keep.runs` must be "forever"'),
+        ('[keep]\nruns = "1000000000d"', '`keep.runs` must be "forever"'),
+    ],
+)
+def test_a_mistake_in_log_or_keep_is_named(write: Write, text: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=r"flue\.toml") as caught:
+        load_config(write({"flue.toml": text}))
+    assert complaint in caught.value.message
+    assert caught.value.code == "invalid_config"
 
 
 @pytest.mark.parametrize("text", ["target = \n", "tool = 3\n[tool.flue]\n"])

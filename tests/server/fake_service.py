@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flue.durable.records import Outcome, Run, RunQuery, Submission
+from flue.engine.log_settings import LogSettings
 from flue.engine.logged import LoggedEvent
 from flue.server.application import Application
 
@@ -107,6 +108,7 @@ class FakeService:
         self.doing: Doing = _nothing
         self.refusal: Exception | None = None
         self.log = FakeLogReader(self.tickets)
+        self.log_settings = LogSettings()
         self._tasks: set[asyncio.Task[None]] = set()
         self._count = 0
 

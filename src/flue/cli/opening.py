@@ -90,7 +90,8 @@ class Opened:
                 env=self.env,
                 roles=project.roles.values(),
                 registrations=project.registrations,
-                settings=EngineSettings(take_over=take_over, log_failures=log_failures),
+                settings=EngineSettings(take_over=take_over, log_failures=log_failures, keep=project.config.keep),
+                log=project.config.log,
                 project=project.root.name,
             ) as service,
         ):

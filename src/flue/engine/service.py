@@ -100,7 +100,8 @@ class Service:
         feed = Feed()
         settings = settings or EngineSettings()
         self.log = LogReader(store, feed, runtime.clock, looks_again=not settings.hibernates)
-        site = Site(store, runtime.clock, feed, log or LogSettings())
+        self.log_settings = log or LogSettings()
+        site = Site(store, runtime.clock, feed, self.log_settings)
         self._prompts = Prompts(site, self.log)
         self._runs = Runs(site, runtime.ids)
         self._clock = runtime.clock

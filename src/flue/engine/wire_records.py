@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from flue.durable.records import Run, Submission
+from flue.engine.json_text import WITHHELD
 from flue.engine.messages import APPROVAL, EVENT
 from flue.events import iso_time
 from flue.messages import Json
@@ -16,8 +17,8 @@ def run_pointer(run: Run) -> Json:
     return {**pointer, **_end(run)}
 
 
-def run_record(run: Run) -> Json:
-    """Return a run with its payload and its result or error."""
+def run_record(run: Run, *, redacted: bool = False) -> Json:
+    """Return a run with its payload and its result or error; `redacted` leaves the error's message out."""
     record = {"runId": run.run_id, **_owner(run), "status": run.status, "startedAt": iso_time(run.started_at)}
     if run.kind == "workflow":
         record["payload"] = _value(run.payload)
@@ -29,12 +30,12 @@ def run_record(run: Run) -> Json:
     if run.status == "completed":
         record["result"] = _value(run.result)
     elif run.status == "errored":
-        record["error"] = _error(run.error)
+        record["error"] = _error(run.error, redacted=redacted)
     return record
 
 
-def submission_record(submission: Submission) -> Json:
-    """Return a submission as it stands."""
+def submission_record(submission: Submission, *, redacted: bool = False) -> Json:
+    """Return a submission as it stands; `redacted` leaves an error's message out."""
     record: Json = {
         "submissionId": submission.id,
         "agentName": submission.target,
@@ -52,7 +53,7 @@ def submission_record(submission: Submission) -> Json:
     if submission.outcome == "completed":
         record["result"] = _value(submission.result)
     elif submission.outcome is not None:
-        record["error"] = _error(submission.error)
+        record["error"] = _error(submission.error, redacted=redacted)
     return record
 
 
@@ -95,6 +96,6 @@ def _value(text: str | None) -> object:
     return None if text is None else json.loads(text)
 
 
-def _error(text: str | None) -> Json:
+def _error(text: str | None, *, redacted: bool) -> Json:
     error = json.loads(text) if text else {}
-    return {"name": error.get("name", "Error"), "message": error.get("message", "")}
+    return {"name": error.get("name", "Error"), "message": WITHHELD if redacted else error.get("message", "")}

@@ -1,33 +1,43 @@
 """Configuration: `flue.toml`, or `[tool.flue]` in pyproject.toml, under what the command line says.
 
-Keys are `target`, `root` and `output`, all optional. The file is looked for in `--root` or the working directory, never
-further up. Paths in it are relative to it; paths on the command line to the working directory.
+Keys are `target`, `root` and `output`, and the tables `log` and `keep`, all optional. The file is looked for in
+`--root` or the working directory, never further up. Paths in it are relative to it; paths on the command line to the
+working directory.
 """
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from flue.engine.log_settings import LogSettings
+from flue.engine.pruning import KeepFor
 from flue.errors import ConfigError
+from flue.project.keeping import read_keep, read_log
 
 Target = Literal["server", "cloudflare"]
 TARGETS: tuple[Target, ...] = ("server", "cloudflare")
 _ALIASES = {"node": "server"}
-_KEYS = ("target", "root", "output")
+_TEXTS = ("target", "root", "output")
+_KEYS = (*_TEXTS, "log", "keep")
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A resolved configuration: absolute paths. `file` is where it was read, None when there is none."""
+    """A resolved configuration: absolute paths. `file` is where it was read, None when there is none.
+
+    `log` and `keep` are for servers: what the event log holds, and how long what has ended is kept.
+    """
 
     target: Target
     root: Path
     output: Path
     file: Path | None = None
+    log: LogSettings = field(default_factory=LogSettings)
+    keep: KeepFor = field(default_factory=KeepFor)
 
     @property
     def env_directory(self) -> Path:
@@ -60,14 +70,14 @@ def load_config(
     cwd = cwd.resolve()
     chosen_root = _inside(cwd, root) if root is not None else None
     file, table = _named_file(_inside(cwd, config)) if config is not None else _search(chosen_root or cwd)
+    log, keep = _check(file, table)
     if file is not None:
-        _check(file, table)
         chosen_root = chosen_root or _inside(file.parent, table.get("root", "."))
         if output is None and "output" in table:
             output = _inside(file.parent, table["output"])
     chosen_root = chosen_root or cwd
     chosen_target = parse_target(target if target is not None else table.get("target", "server"))
-    return Config(chosen_target, chosen_root, _inside(cwd, output or chosen_root / "dist"), file)
+    return Config(chosen_target, chosen_root, _inside(cwd, output or chosen_root / "dist"), file, log, keep)
 
 
 def find_config(directory: Path) -> Path | None:
@@ -126,16 +136,18 @@ def _read(file: Path) -> Mapping[str, Any]:
         raise ConfigError(f"{file} is not valid TOML: {error}.") from error
 
 
-def _check(file: Path, table: Mapping[str, Any]) -> None:
+def _check(file: Path | None, table: Mapping[str, Any]) -> tuple[LogSettings, KeepFor]:
     problems = [f"unknown key `{key}`" for key in table if key not in _KEYS]
     problems += [
         f"`{key}` must be text that is not empty"
-        for key in _KEYS
+        for key in _TEXTS
         if key in table and not (isinstance(table[key], str) and table[key].strip())
     ]
     problems += _target_problem(table.get("target"))
+    log, keep = read_log(table.get("log"), problems), read_keep(table.get("keep"), problems)
     if problems:
         raise ConfigError(f"Invalid config in {file}: {'; '.join(problems)}.", hint=f"Known keys: {', '.join(_KEYS)}.")
+    return log, keep
 
 
 def _target_problem(value: object) -> list[str]:

@@ -219,7 +219,8 @@ async def open_engine(application: Application) -> AsyncIterator[Service]:
                 clock=application.clock,
                 ids=application.ids,
                 project=served.name,
-                settings=EngineSettings(log_failures=True),
+                settings=EngineSettings(log_failures=True, keep=served.keep),
+                log=served.log,
                 announced=False,  # the applications themselves are, and know the engine of each event loop
             )
         )

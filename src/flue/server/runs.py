@@ -22,7 +22,8 @@ async def get(call: Call, run_id: str) -> Response:
     """Return a run's record."""
 
     async def work() -> Response:
-        return json_response(run_record(await _run(call, run_id)))
+        run = await _run(call, run_id)
+        return json_response(run_record(run, redacted=(await call.service()).log_settings.redacted))
 
     return await behind_runs(call, work)
 
@@ -61,7 +62,8 @@ async def abort(call: Call, run_id: str) -> Response:
         if await service.abort(run_id, reason) is None:
             raise run_not_found(run_id)
         run = await _run(call, run_id)
-        return json_response(run_record(run), 200 if run.ended_at is not None else 202)
+        record = run_record(run, redacted=service.log_settings.redacted)
+        return json_response(record, 200 if run.ended_at is not None else 202)
 
     return await _behind_own(call, run_id, work)
 

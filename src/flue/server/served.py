@@ -12,6 +12,8 @@ from typing import Any
 from flue.definitions.agent import Agent
 from flue.definitions.role import Role
 from flue.engine.catalog import Catalog
+from flue.engine.log_settings import LogSettings
+from flue.engine.pruning import KeepFor
 from flue.errors import UsageError
 from flue.project.catalog import catalog_of
 from flue.project.loader import Project
@@ -23,13 +25,18 @@ _NAME = re.compile(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)*\Z")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Served:
-    """Agents and workflows by name, with how they are reached; `root` is None without a project's folder."""
+    """Agents and workflows by name, with how they are reached; `root` is None without a project's folder.
+
+    `log` and `keep` are what the project's configuration says of its events.
+    """
 
     agents: Mapping[str, AgentModule]
     workflows: Mapping[str, WorkflowModule]
     registrations: Registrations
     roles: Mapping[str, Role] = field(default_factory=dict)
     root: Path | None = None
+    log: LogSettings = field(default_factory=LogSettings)
+    keep: KeepFor = field(default_factory=KeepFor)
 
     @property
     def name(self) -> str:
@@ -43,7 +50,16 @@ class Served:
 
 def of_project(project: Project) -> Served:
     """Return what a loaded project serves."""
-    return Served(project.agents, project.workflows, project.registrations, project.roles, project.root)
+    config = project.config
+    return Served(
+        project.agents,
+        project.workflows,
+        project.registrations,
+        project.roles,
+        project.root,
+        log=config.log,
+        keep=config.keep,
+    )
 
 
 def of_objects(

@@ -50,7 +50,8 @@ async def get(call: Call, name: str, id: str, submission_id: str) -> Response:
     """Return what became of a submission so far."""
 
     async def work() -> Response:
-        return json_response(submission_record(await _submission(call, name, id, submission_id)))
+        found = await _submission(call, name, id, submission_id)
+        return json_response(submission_record(found, redacted=(await call.service()).log_settings.redacted))
 
     return await behind_agent(call, name, id, work)
 
@@ -86,10 +87,12 @@ async def abort(call: Call, name: str, id: str, submission_id: str) -> Response:
     async def work() -> Response:
         reason = abort_reason(await call.body.json())
         await _submission(call, name, id, submission_id)
-        found = await (await call.service()).abort(submission_id, reason)
+        service = await call.service()
+        found = await service.abort(submission_id, reason)
         if found is None:
             raise submission_not_found(submission_id)
-        return json_response(submission_record(found), 202 if found.outcome is None else 200)
+        record = submission_record(found, redacted=service.log_settings.redacted)
+        return json_response(record, 202 if found.outcome is None else 200)
 
     return await behind_agent(call, name, id, work)
 

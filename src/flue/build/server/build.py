@@ -24,6 +24,7 @@ from flue.build.output import copy_file, earlier, write_output
 from flue.build.server.dockerfile import dockerfile
 from flue.build.server.requirements import WHEELS, Lock, lock_requirements
 from flue.build.sources import Sources, find_sources
+from flue.errors import ConfigError
 from flue.messages import Json
 from flue.project.config import Config, load_config
 from flue.project.loader import Project
@@ -45,13 +46,20 @@ def build(project: Project, config: Config, *, without: Collection[Path] = (), u
 
     `without` are files that must not go in, whatever their names. `uv` is the resolver to use, by default the one that
     is found, else pip. Raises `ConfigError`: `output_not_ours`,
-    `cannot_write`, `lock_failed`, `not_installed`.
+    `cannot_write`, `lock_failed`, `not_installed`, `config_outside`.
     """
     uv = uv or find_uv()
     sources = find_sources(config.root, without=[config.output, *without])
     start = ["flue", "start", "--root", APP]
-    if load_config(config.root).target != config.target:
+    packed = load_config(config.root)
+    if packed.target != config.target:
         start += ["--target", config.target]
+    if (packed.log, packed.keep) != (config.log, config.keep):
+        raise ConfigError(
+            f"The settings [log] and [keep] of {config.file} are not part of the build: the file lies elsewhere.",
+            code="config_outside",
+            hint=f"Put them into a flue.toml in {config.root}.",
+        )
     locks: list[Lock] = []
 
     def write(folder: Path) -> None:
