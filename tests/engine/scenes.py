@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from flue.definitions.agent import Agent
 from flue.durable.records import Outcome
 from flue.engine.admissions import session_lane
@@ -38,6 +40,10 @@ CHANGES = frozenset(
         *("append_entries", "delete_sessions"),
     )
 )
+
+
+MOMENTS = (pytest.param(False, id="before", marks=pytest.mark.faults), pytest.param(True, id="after"))
+"""Whether a transition at which a process dies was done. With each that was, everything but the first is looked at."""
 
 
 class Crash(DurabilityError):  # noqa: N818 - nothing that is wrong with the code under test

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -112,8 +113,22 @@ class Play:
 
 # DUR-34
 @given(st.lists(STEPS, max_size=40))
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=40)
 def test_each_durable_event_is_seen_once_and_in_order_through_any_crash(steps: Sequence[tuple[str, int]]) -> None:
+    play_through(steps)
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(120)
+@given(st.lists(STEPS, max_size=80))
+@settings(deadline=None, max_examples=400)
+def test_each_durable_event_is_seen_once_and_in_order_through_many_crashes(steps: Sequence[tuple[str, int]]) -> None:
+    play_through(steps)
+
+
+def play_through(steps: Sequence[tuple[str, int]]) -> None:
+    """Write a log, die now and then, and compare what followers saw with what there is."""
+
     async def scenario() -> None:
         play = Play()
         await play.begin()

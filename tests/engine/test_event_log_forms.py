@@ -66,10 +66,24 @@ def without_images(value: Any) -> Any:
 
 
 @given(stories(), st.data())
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=15)
 def test_every_event_is_read_as_it_was_told_by_whomever_and_from_wherever(
     story: Sequence[Telling], data: st.DataObject
 ) -> None:
+    tell_and_read(story, data)
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(120)
+@given(stories(), st.data())
+@settings(deadline=None, max_examples=300)
+def test_many_stories_are_read_as_they_were_told(story: Sequence[Telling], data: st.DataObject) -> None:
+    tell_and_read(story, data)
+
+
+def tell_and_read(story: Sequence[Telling], data: st.DataObject) -> None:
+    """Write a log while it is followed, and compare all that is read of it with what was told."""
+
     async def scenario() -> None:
         async with writing(reserve=data.draw(st.sampled_from([3, 1000]))) as process:
             early = asyncio.create_task(process.follow())

@@ -17,7 +17,7 @@ from flue.errors import FlueError
 from flue.messages import AssistantMessage, ToolResultMessage
 from flue.stores import MemoryStore
 from flue.testing import RecordedRequest, ScriptedModel, VirtualClock, call, hang
-from tests.engine.scenes import catalog, conversation, crash, serving, settled, texts
+from tests.engine.scenes import MOMENTS, catalog, conversation, crash, serving, settled, texts
 
 LANE = session_lane("chat", "ann", "default")
 
@@ -96,7 +96,7 @@ async def test_messages_to_one_session_are_answered_in_order_and_sessions_beside
 
 
 # DUR-27, DUR-28
-@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("done", MOMENTS)
 async def test_a_prompt_survives_the_death_of_its_process_at_every_write(done: bool) -> None:
     for at in itertools.count(1):
         store, bench = MemoryStore(), Bench()

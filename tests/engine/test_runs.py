@@ -14,7 +14,7 @@ from flue.engine.catalog import AgentEntry, Catalog
 from flue.engine.service import Service
 from flue.stores import MemoryStore
 from flue.testing import ScriptedModel, VirtualClock, hang
-from tests.engine.scenes import catalog, crash, serving, settled
+from tests.engine.scenes import MOMENTS, catalog, crash, serving, settled
 
 
 async def test_a_run_has_a_record_with_payload_and_result() -> None:
@@ -93,7 +93,7 @@ class Paid:
 
 
 # DUR-31
-@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("done", MOMENTS)
 async def test_a_run_survives_the_death_of_its_process_at_every_write(done: bool) -> None:
     for at in itertools.count(1):
         paid, store = Paid(), MemoryStore()

@@ -15,7 +15,7 @@ from flue.engine.service import Service, Ticket
 from flue.harness.files_note import NEW_SANDBOX
 from flue.stores import MemoryStore
 from flue.testing import RecordedRequest, ScriptedModel, call
-from tests.engine.scenes import catalog, conversation, crash, serving, settled, texts
+from tests.engine.scenes import MOMENTS, catalog, conversation, crash, serving, settled, texts
 
 
 class Careful:
@@ -91,7 +91,7 @@ async def test_a_decision_is_taken_by_another_process_and_the_call_runs_once() -
 
 
 # DUR-33
-@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("done", MOMENTS)
 async def test_an_approval_survives_the_death_of_its_process_at_every_write(done: bool) -> None:
     for at in itertools.count(1):
         careful, store = Careful(), MemoryStore()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from flue.durable.port import DurableStore
@@ -10,7 +11,7 @@ from tests.stores.work_machine import WorkMachine
 
 # Without shrinking, which on a disk takes longer than a test may: the steps of a failure are printed as they were.
 QUICK = settings(
-    max_examples=15,
+    max_examples=8,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),
@@ -32,6 +33,21 @@ class SqliteMachine(WorkMachine):
 
 
 TestMemoryMachine = MemoryMachine.TestCase
-TestMemoryMachine.settings = settings(QUICK, max_examples=60, phases=tuple(Phase))
+TestMemoryMachine.settings = settings(QUICK, max_examples=30, phases=tuple(Phase))
 TestSqliteMachine = SqliteMachine.TestCase
 TestSqliteMachine.settings = QUICK
+
+
+class LongMemoryMachine(MemoryMachine):
+    pass
+
+
+class LongSqliteMachine(SqliteMachine):
+    pass
+
+
+for_longer = pytest.mark.timeout(300)
+TestLongMemoryMachine = pytest.mark.faults(for_longer(LongMemoryMachine.TestCase))
+TestLongMemoryMachine.settings = settings(QUICK, max_examples=150, stateful_step_count=60)
+TestLongSqliteMachine = pytest.mark.faults(for_longer(LongSqliteMachine.TestCase))
+TestLongSqliteMachine.settings = settings(QUICK, max_examples=40, stateful_step_count=60)
