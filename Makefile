@@ -19,6 +19,9 @@ INSTALL := -m pip install -qq --disable-pip-version-check --no-input
 LOCKED := $(INSTALL) --require-hashes -r
 IN_PLACE := $(INSTALL) --no-deps --no-build-isolation -e .
 
+# The source roots of the examples.
+PROJECTS := $(filter-out examples/cloudflare/,$(wildcard examples/*/)) $(wildcard examples/cloudflare/*/.flue)
+
 Q ?= How do I resume a stream?
 export Q
 
@@ -48,7 +51,7 @@ lint: $(VENV)/installed-dev ## Check format and style
 
 types: $(VENV)/installed-dev ## Check types
 	@$(BIN)/mypy
-	@for example in examples/*/; do MYPYPATH=$$example $(BIN)/mypy --no-error-summary $$example; done # each is a project of its own
+	@for example in $(PROJECTS); do MYPYPATH=$$example $(BIN)/mypy --no-error-summary $$example; done # each by itself
 
 docs: $(VENV)/installed-dev ## Run every snippet of the documentation
 	@$(PYTEST) tests/docs

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Any, Protocol
 
 
@@ -35,3 +36,28 @@ class ObjectStub(Protocol):
     def stream(self, method: str, *arguments: Any) -> AsyncGenerator[bytes, None]:
         """Call a method that returns a stream, and yield what comes. Raises `StubError`."""
         ...
+
+
+class NativeStub:
+    """Implements `ObjectStub` over stubs as the platform has them, with the SDK's wrapper around them or without.
+
+    `make` gives the stub for one call: one that has been disconnected fails ever after
+    (developers.cloudflare.com/durable-objects/best-practices/error-handling).
+    """
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+
+    async def call(self, method: str, *arguments: Any) -> Any:
+        """Call a method."""
+        from flue.cloudflare import js_rpc
+
+        return await js_rpc.call(self._make(), method, arguments)
+
+    async def stream(self, method: str, *arguments: Any) -> AsyncGenerator[bytes, None]:
+        """Call a method that returns a stream, and yield what comes."""
+        from flue.cloudflare import js_rpc
+
+        async with aclosing(js_rpc.call_stream(self._make(), method, arguments)) as chunks:
+            async for chunk in chunks:
+                yield chunk

@@ -1,4 +1,4 @@
-"""The door to JavaScript: the only module, beside the entry that a build generates, that knows the platform's objects.
+"""The door to JavaScript: the only module, beside `js_rpc` and the entry of a build, that knows the platform's objects.
 
 What goes in and out of its functions is plain Python, or a `Native`: an object of the platform's that is only handed
 on. `js` and `pyodide.ffi` come with Pyodide, `workers` with `workers-runtime-sdk`
@@ -62,7 +62,7 @@ class Request:
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Yield the body as it arrives. Raises `ConnectionError` when the client breaks off."""
-        async for chunk in _chunks(self.native.body):
+        async for chunk in read_chunks(self.native.body):
             yield chunk
 
     def forwarded(self, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Request:
@@ -103,7 +103,7 @@ class Response:
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Yield the body as it arrives. Raises `ConnectionError` when it breaks off."""
-        async for chunk in _chunks(self.native.body):
+        async for chunk in read_chunks(self.native.body):
             yield chunk
 
     async def read(self) -> bytes:
@@ -111,7 +111,8 @@ class Response:
         return b"".join([chunk async for chunk in self.chunks()])
 
 
-async def _chunks(body: Native) -> AsyncGenerator[bytes, None]:
+async def read_chunks(body: Native) -> AsyncGenerator[bytes, None]:
+    """Yield what a stream brings. Raises `ConnectionError` when it breaks off."""
     if not body:
         return
     reader = body.getReader()

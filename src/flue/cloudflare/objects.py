@@ -16,6 +16,7 @@ from urllib.parse import unquote
 from flue.cloudflare import js
 from flue.cloudflare.asgi import answer, scope_of
 from flue.cloudflare.asking import ASK, BODY_LIMIT, HEADERS, ROOT_PATH, json_answer, name_in
+from flue.cloudflare.container import adapt_stub
 from flue.cloudflare.context import CloudflareContext, DurableObjectIdentity, Environment, using_cloudflare
 from flue.cloudflare.identity import Name
 from flue.cloudflare.isolate import Isolate
@@ -156,6 +157,7 @@ class FlueObject:
                 registrations=served.registrations,
                 models=platform.models(),
                 sandbox=None if platform.sandbox is None else platform.sandbox(),
+                adapt_sandbox=adapt_stub,
                 clock=self.isolate.clock,
                 ids=self.isolate.ids,
                 settings=SETTINGS,

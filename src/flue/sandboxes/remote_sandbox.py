@@ -14,11 +14,13 @@ class RemoteSandbox:
     """A Linux that a provider runs, with bash in it. Holds nothing itself: dropping it changes nothing over there.
 
     Every method raises `SandboxError` when the place cannot be reached. A file is at most 16 MiB, an output 8 MiB.
+    `ephemeral` says that files of an earlier time are not there, so that conversations are told.
     """
 
-    def __init__(self, shell: RemoteShell, description: str) -> None:
+    def __init__(self, shell: RemoteShell, description: str, *, ephemeral: bool = False) -> None:
         self.shell = shell
         self.description = description
+        self.ephemeral = ephemeral
 
     async def read_file(self, path: str) -> bytes:
         """Return the whole file; symlinks are followed, but never to a device or a pipe, which may have no end."""

@@ -112,6 +112,13 @@ def test_a_proxy_of_the_users_own_replaces_the_packages() -> None:
     assert "'@cloudflare/sandbox'" not in second.entry("x")
 
 
+def test_how_containers_run_in_development_is_told_to_the_worker_that_has_them() -> None:
+    user = bindings("Sandbox", dev={"enable_containers": False, "port": 3583})
+    first, second = divided(user)
+    assert second.document["dev"] == {"enable_containers": False}
+    assert first["dev"] == user["dev"]
+
+
 def test_migrations_are_divided_step_by_step() -> None:
     user = bindings(
         "NewSandbox",

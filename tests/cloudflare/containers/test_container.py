@@ -154,3 +154,16 @@ async def test_other_methods_of_the_object_can_be_called(server: ControlServer) 
     assert await box(stub).call("configure", {}) is None
     with pytest.raises(SandboxError, match="does not implement"):
         await box(stub).call("exposePort", 8080)
+
+
+async def test_a_container_that_started_anew_is_known_to_have_other_files(
+    server: ControlServer, tmp_path: Path, seen: Path
+) -> None:
+    async def is_new(id: str) -> bool:
+        env = await box(FakeStub(server), tmp_path).create_session_env(id=id)
+        return bool(env.sandbox.ephemeral)  # type: ignore[attr-defined]
+
+    assert [await is_new(id) for id in ("ann", "ann", "bob", "bob")] == [True, False, True, False]
+    for marker in seen.iterdir():
+        marker.unlink()
+    assert [await is_new("ann"), await is_new("ann")] == [True, False]

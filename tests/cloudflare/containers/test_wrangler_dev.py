@@ -15,11 +15,10 @@ from flue.testing.sandbox_conformance import SandboxConformance
 from tests.build.cloudflare.samples import additions, javascript, merge
 from tests.cloudflare.containers.control_http import Containers, served_containers
 from tests.cloudflare.containers.upstream import served_upstream
-from tests.cloudflare.containers.wrangler_dev import Bridge, wrangler_dev, write_workers
+from tests.cloudflare.containers.wrangler_dev import Bridge, stand_in, wrangler_dev, write_workers
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
-PACKAGE = "@cloudflare/sandbox"
 TOKEN = "token-of-the-worker"
 OWN_CLASSES = ("MySandbox", "ChildSandbox", "AssignedSandbox", "FencedSandbox", "Sandbox")
 CLASSES = (*OWN_CLASSES, "PyBoxSandbox", "NodeSandbox")
@@ -77,7 +76,8 @@ def containers() -> Iterator[Containers]:
 def bridge(containers: Containers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
     root = tmp_path_factory.mktemp("project")
     merged = merge(config(*CLASSES), additions(own=javascript(*OWN_CLASSES)))
-    write_workers(root, merged, {"cloudflare.js": OWN}, package=PACKAGE, containers_url=containers.url)
+    write_workers(root, merged, {"cloudflare.js": OWN})
+    stand_in(root, containers_url=containers.url)
     with wrangler_dev(root) as found:
         yield found
 
@@ -86,8 +86,8 @@ def bridge(containers: Containers, tmp_path_factory: pytest.TempPathFactory) -> 
 def older_bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
     root = tmp_path_factory.mktemp("older")
     with served_containers("0.9.2") as containers:
-        merged = merge(config("Sandbox"), additions())
-        write_workers(root, merged, {}, package="sandbox-0.9.2", containers_url=containers.url)
+        write_workers(root, merge(config("Sandbox"), additions()), {})
+        stand_in(root, package="sandbox-0.9.2", containers_url=containers.url)
         with wrangler_dev(root) as found:
             yield found
 
@@ -190,7 +190,8 @@ async def test_a_container_that_is_lost_while_a_command_runs_is_an_error(
 
 
 async def test_where_containers_are_switched_off_the_error_says_so(tmp_path: Path) -> None:
-    write_workers(tmp_path, merge(config("Sandbox"), additions()), {}, package=PACKAGE)
+    write_workers(tmp_path, merge(config("Sandbox"), additions()), {})
+    stand_in(tmp_path)
     with wrangler_dev(tmp_path) as bridge:
         with pytest.raises(SandboxError) as caught:
             await container(bridge, "Sandbox", "ann", tmp_path).create_session_env(id="x")

@@ -76,39 +76,47 @@ def _checked(response: httpx2.Response) -> Any:
     return answer
 
 
-def write_workers(
-    root: Path, merged: Merged, files: Mapping[str, str], *, package: str, containers_url: str | None = None
-) -> None:
-    """Write both Workers, with files beside them.
+def write_workers(root: Path, merged: Merged, files: Mapping[str, str]) -> None:
+    """Write what a build writes of both Workers' configurations, with files beside them."""
+    assert merged.sandboxes
+    texts = {
+        "dist/worker/wrangler.json": write_jsonc(relocate(merged.document, "../..")),
+        "dist/sandboxes/wrangler.json": write_jsonc(relocate(merged.sandboxes.document, "../..")),
+        "dist/sandboxes/sandboxes.js": merged.sandboxes.entry("../../cloudflare.js"),
+        "Dockerfile": "FROM docker.io/cloudflare/sandbox:0.12.10\n",
+        **files,
+    }
+    for name, text in texts.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text, encoding="utf-8")
+
+
+def stand_in(root: Path, *, package: str = "@cloudflare/sandbox", containers_url: str | None = None) -> None:
+    """Add to both Workers of a build what only tests have.
 
     `package` is the folder in node_modules that has the `@cloudflare/sandbox` to use. Without `containers_url` nothing
     stands in for containers.
     """
-    assert merged.sandboxes
     modules = WRANGLER / "node_modules"
-    first = {key: merged.document[key] for key in ("name", "compatibility_date", "durable_objects")}
-    local = [found for found in first["durable_objects"]["bindings"] if "script_name" in found]
-    # What only tests add to it.
-    second = relocate(merged.sandboxes.document, "../..")
+    first = json.loads((root / "dist/worker/wrangler.json").read_text(encoding="utf-8"))
+    bound = [found for found in first["durable_objects"]["bindings"] if "script_name" in found]
+    bridge = {
+        "name": first["name"],
+        "main": str(HERE / "bridge.js"),
+        "compatibility_date": first["compatibility_date"],
+        "durable_objects": {"bindings": bound},
+    }
+    (root / "dist/bridge").mkdir()
+    (root / "dist/bridge/wrangler.json").write_text(json.dumps(bridge), encoding="utf-8")
+    config = root / "dist/sandboxes/wrangler.json"
+    second = json.loads(config.read_text(encoding="utf-8"))
     second["dev"] = {"enable_containers": False}
     second["alias"] = {"@cloudflare/sandbox": str(modules / package / "dist/index.js")}
     if containers_url:
         second["alias"]["@cloudflare/containers"] = str(HERE / "containers.js")
         second["alias"]["original-containers"] = str(modules / "@cloudflare/containers/dist/index.js")
         second["vars"] = {**second.get("vars", {}), "CONTAINERS_URL": containers_url}
-    texts = {
-        "dist/bridge/wrangler.json": json.dumps(
-            {**first, "main": str(HERE / "bridge.js"), "durable_objects": {"bindings": local}}
-        ),
-        "dist/sandboxes/wrangler.json": write_jsonc(second),
-        "dist/sandboxes/sandboxes.js": merged.sandboxes.entry("../../cloudflare.js"),
-        "Dockerfile": "FROM docker.io/cloudflare/sandbox:0.12.10\n",
-        **files,
-    }
-    (root / "node_modules").symlink_to(modules)
-    for name, text in texts.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text, encoding="utf-8")
+    config.write_text(json.dumps(second), encoding="utf-8")
 
 
 @contextmanager

@@ -180,6 +180,8 @@ _MODULES = {
             "WorkerEntrypoint": WorkerEntrypoint,
             "WorkflowEntrypoint": WorkflowEntrypoint,
             "import_from_javascript": _import_from_javascript,
+            "python_from_rpc": values.to_python,
+            "python_to_rpc": lambda value: values.to_js(value, dict_converter=values.Object.fromEntries),
             "wait_until": wait_until,
             "waitUntil": wait_until,
         },

@@ -19,6 +19,8 @@ from flue.build.cloudflare.lifecycle import created_classes, divide, related_cla
 SUFFIX = "-sandboxes"
 # What is true of the whole deployment. `vars` also configure the classes of @cloudflare/sandbox.
 _SHARED = ("account_id", "compliance_region", "send_metrics", "logpush", "observability", "vars")
+# How containers run in development. What the command line says of it reaches the first Worker only (wrangler 4.164.0).
+_DEV = ("enable_containers", "container_engine")
 # What a class of the user's own may reach through `env`.
 _BINDINGS = (
     "secrets",
@@ -135,6 +137,8 @@ def _script(document: dict[str, Any], environment: str) -> str:
 
 
 def _head(document: dict[str, Any], additions: Additions) -> dict[str, Any]:
+    given = document.get("dev")
+    dev = {key: given[key] for key in _DEV if key in given} if isinstance(given, dict) else {}
     return {
         "$schema": document["$schema"],
         "name": _script(document, ""),
@@ -143,6 +147,7 @@ def _head(document: dict[str, Any], additions: Additions) -> dict[str, Any]:
         # It answers no requests: the first Worker reaches its classes through bindings.
         "workers_dev": False,
         "preview_urls": False,
+        **({"dev": dev} if dev else {}),
     }
 
 
