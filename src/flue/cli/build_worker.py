@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from flue.build.cloudflare.build import SANDBOXES, Built, build
+from flue.build.cloudflare.build import SANDBOXES, WORKER, Built, build
 from flue.build.cloudflare.deployment import missing_ignores
+from flue.build.cloudflare.measuring import Measured, measure_worker
 from flue.cli.build import tell_left_out, tell_notices
 from flue.errors import ConfigError
 from flue.messages import Json
@@ -21,6 +22,7 @@ ENVIRONMENT = "CLOUDFLARE_ENV"
 _ONLY_THERE = {"_pyodide", "_workers_sdk", "asgi", "js", "pyodide", "pyodide_js", "workers"}
 # developers.cloudflare.com/workers/platform/limits
 _UPLOAD_LIMIT = 64 * 2**20
+_HEAP_LIMIT = 128 * 2**20
 _MIB = 2**20
 
 
@@ -29,13 +31,17 @@ def build_worker(source: Source, config: Config, env: Mapping[str, str], without
     layout = find_layout(config.root, target="cloudflare")
     unchecked = _check(config)
     built = build(layout, config, environment=env.get(ENVIRONMENT) or None, without=without)
+    measured = measure_worker(config.output / WORKER, built.pyodide) if built.pyodide else Measured()
     size = built.size
     kept = ", kept from an earlier build" if built.vendored.cached else ""
     say(f"Locked {built.lock.packages} packages for the Worker's Python{kept}")
-    notices = tell_notices([*unchecked, *built.notices, *_size_notices(built)])
+    notices = tell_notices([*unchecked, *built.notices, *_size_notices(built, measured)])
     left_out = tell_left_out(built.bundle.secrets, built.bundle.links)
     upload = f"{size.raw / _MIB:.1f} MiB of {_UPLOAD_LIMIT // _MIB} ({size.gzip / _MIB:.1f} as gzip)"
     say(f"Upload: {upload}, {size.files} modules")
+    if measured.heap:
+        memory = f"{measured.heap / _MIB:.0f} MiB of {_HEAP_LIMIT // _MIB}"
+        say(f"Memory: {memory} once imported, before anything is asked; {measured.modules} modules loaded")
     ignores = missing_ignores(config.root, config.output)
     if ignores:
         say(f"Add to .gitignore: {' '.join(ignores)}")
@@ -45,6 +51,7 @@ def build_worker(source: Source, config: Config, env: Mapping[str, str], without
         "files": len(built.bundle.files),
         "bytecode": built.pyodide is not None,
         "upload": {"modules": size.files, "bytes": size.raw, "gzipBytes": size.gzip, "limitBytes": _UPLOAD_LIMIT},
+        "memory": {"importedBytes": measured.heap, "limitBytes": _HEAP_LIMIT} if measured.heap else None,
         "leftOut": left_out,
         "notices": notices,
         "next": [_deploy(built, shown(config.output, cwd))],
@@ -67,12 +74,14 @@ def _check(config: Config) -> list[str]:
     return []
 
 
-def _size_notices(built: Built) -> list[str]:
+def _size_notices(built: Built, measured: Measured) -> list[str]:
     notices = []
     if built.pyodide is None:
         notices.append("Modules go up as sources, which need more memory: npm install -D pyodide@314 has them compiled")
     if built.size.raw > _UPLOAD_LIMIT:
         notices.append(f"The Worker is larger than Cloudflare takes: {built.size.raw / _MIB:.1f} MiB")
+    if measured.problem:
+        notices.append(f"The Worker's main module cannot be imported under Pyodide: {measured.problem}")
     return notices
 
 

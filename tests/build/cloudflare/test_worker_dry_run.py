@@ -44,6 +44,7 @@ def test_hello_world_is_deployed_from_the_projects_root_as_bytecode(tmp_path: Pa
     assert report["bytecode"]
     assert report["notices"] == ["flue.migrations.json has the order of the migrations now: commit it"]
     assert report["upload"]["bytes"] < report["upload"]["limitBytes"]
+    assert report["memory"]["importedBytes"] < 50 * 2**20
     printed = dry_run(root, tmp_path / "home")
     assert "Using redirected Wrangler configuration" in printed
     assert "env.FLUE_WORKFLOW_HELLO (HelloWorkflow)" in printed

@@ -18,7 +18,7 @@ def pins(text: str) -> list[str]:
 
 FLUES_OWN = [
     "annotated-types==0.8.0",
-    "anyio==4.16.0",
+    "anyio==4.15.0",
     "bashkit==0.20.1",
     "cronsim==2.8",
     "idna==3.20",

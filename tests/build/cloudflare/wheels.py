@@ -49,7 +49,7 @@ def write_wheel(
 def write_index(folder: Path) -> None:
     """Write what a Worker of Flue's needs: the names, tags and dependencies of the real packages."""
     write_wheel(folder, "annotated-types", "0.8.0")
-    write_wheel(folder, "anyio", "4.16.0", requires=["idna>=2.8", "trio>=1; extra == 'trio'"])
+    write_wheel(folder, "anyio", "4.15.0", requires=["idna>=2.8", "trio>=1; extra == 'trio'"])
     write_wheel(folder, "bashkit", "0.20.1", tag=OLD, files={"bashkit/_bashkit.abi3.so": b"\0asm"})
     write_wheel(folder, "cronsim", "2.8")
     write_wheel(folder, "idna", "3.20")

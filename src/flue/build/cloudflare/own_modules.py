@@ -20,7 +20,6 @@ LEFT_OUT = (
     "sandboxes.channel",
     "sandboxes.fork_server",
     "sandboxes.isolated_engine",
-    "sandboxes.isolation",
     "sandboxes.local_sandbox",
     "sandboxes.process",
     "sandboxes.worker",

@@ -35,8 +35,9 @@ from flue.errors import ConfigError
 
 # Of what Flue itself depends on (with the extra `server`), what is used in a Worker.
 NEEDED = ("bashkit", "cronsim", "pydantic", "starlette")
-# Cloudflare's own: the Python modules `workers` and `asgi`.
-SDK = "workers-runtime-sdk>=1.9,<2"
+# Beside those: Cloudflare's own modules `workers` and `asgi`; and of what Starlette depends on, versions that can be
+# imported there (anyio 4.15.1 imports the module of sub-interpreters, which Pyodide does not have).
+ONLY_THERE = ("anyio<4.15.1", "workers-runtime-sdk>=1.9,<2")
 # Two platforms: bashkit's wheel has the older tag, and runs. Requires-Python is not judged, because pip would take the
 # Python that it runs in for the one to judge.
 WHEEL_OPTIONS = (
@@ -113,7 +114,7 @@ def needed(own: Distribution) -> list[str]:
     for requirement in own.requires or ():
         text = requirement.partition(";")[0].strip()
         specified[normalised(re.split(r"[^A-Za-z0-9._-]", text)[0])] = text
-    return [*(specified.get(name, name) for name in NEEDED), SDK]
+    return [*(specified.get(name, name) for name in NEEDED), *ONLY_THERE]
 
 
 @dataclass(frozen=True, slots=True)

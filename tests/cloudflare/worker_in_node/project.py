@@ -1,0 +1,75 @@
+"""The project that is built for the scenarios: each of its parts is there for one of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.build.cloudflare.tools import ROOT, link_npm_packages
+from tests.build.conftest import write_files
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def files(provider: str) -> dict[str, str]:
+    """Return the project's files; its models are at the address `provider`."""
+    return {
+        ".flue/provider.py": f"""
+            from flue import register_provider
+
+            register_provider("fake", api="anthropic-messages", base_url="{provider}", api_key="test-key")
+            MODEL = "fake/any-model"
+        """,
+        ".flue/agents/clerk.py": """
+            from flue import create_agent
+            from provider import MODEL
+
+            route = True
+            websocket = True
+            agent = create_agent(model=MODEL)
+        """,
+        ".flue/workflows/hello.py": """
+            route = True
+
+            async def run(ctx):
+                ctx.log.info("greeting")
+                return {"hello": ctx.payload["name"], "from": ctx.env["CITY"]}
+        """,
+        ".flue/workflows/report.py": """
+            from flue import create_agent
+            from provider import MODEL
+
+            route = True
+            reporter = create_agent(model=MODEL)
+
+            async def run(ctx):
+                session = await (await ctx.init(reporter)).session()
+                lines = "".join(f"line {number}: {number % 7}\\n" for number in range(2_000))
+                await session.fs.write_file("/workspace/data.txt", lines)
+                reply = await session.prompt('[[call read {"path": "data.txt"}]][[then]]')
+                return reply.text
+        """,
+    }
+
+
+def build(root: Path, provider: str) -> Any:
+    """Write the project into a folder, build it for Cloudflare, and return what the build reports."""
+    write_files(root, files(provider))
+    link_npm_packages(root)
+    env = {name: value for name, value in os.environ.items() if not name.startswith("FLUE_")}
+    env["FLUE_CACHE_DIR"] = str(ROOT / "build" / "cache")
+    command = [sys.executable, "-m", "flue", "build", "--target", "cloudflare", "--json"]
+    done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)

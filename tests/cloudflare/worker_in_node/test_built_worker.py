@@ -1,0 +1,162 @@
+"""A built Worker under the Python of the platform, asked over HTTP and WebSockets, killed, and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flue.sdk import AsyncClient, FlueTransportError
+from flue.testing import ProviderServer
+from tests.cloudflare.worker_in_node.node_worker import NodeWorker
+from tests.cloudflare.worker_in_node.project import build, free_port
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+MIB = 2**20
+VARIABLES = {"CITY": "Lisbon"}
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    """Return where the models are."""
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, port: int) -> Path:
+    """Return the folder of the Worker of a build."""
+    root = tmp_path_factory.mktemp("built") / "project"
+    build(root, f"http://127.0.0.1:{port}")
+    return root / "dist" / "worker"
+
+
+@pytest.fixture(scope="module")
+def running(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeWorker]:
+    """Have the Worker run; tests that do not kill it share it."""
+    worker = NodeWorker(built, tmp_path_factory.mktemp("state"), VARIABLES)
+    worker.start()
+    try:
+        yield worker
+    finally:
+        worker.stop()
+
+
+@pytest.fixture
+def mortal(built: Path, tmp_path: Path) -> Iterator[NodeWorker]:
+    """Have a Worker of one's own."""
+    worker = NodeWorker(built, tmp_path / "state", VARIABLES)
+    worker.start()
+    try:
+        yield worker
+    finally:
+        worker.stop()
+
+
+@pytest.fixture
+async def models(port: int) -> AsyncIterator[ProviderServer]:
+    """Have models that answer as their directives say."""
+    async with ProviderServer(port=port) as server:
+        yield server
+
+
+def messages(models: ProviderServer) -> list[int]:
+    """Return how many messages each request to a model had."""
+    return [len(json.loads(request.body)["messages"]) for request in models.requests]
+
+
+async def test_a_workflow_answers_with_what_the_environment_holds(running: NodeWorker) -> None:
+    async with AsyncClient(base_url=running.url) as client:
+        done = await client.workflows.invoke("hello", {"name": "Ada"})
+        assert done.result == {"hello": "Ada", "from": "Lisbon"}
+        assert done.run_id is not None
+        events = [event["type"] async for event in client.runs.stream(done.run_id)]
+    assert events == ["run_start", "log", "idle", "run_end"]
+
+
+async def test_an_answer_streams_while_the_model_speaks(running: NodeWorker, models: ProviderServer) -> None:
+    times: list[float] = []
+    text = ""
+    async with AsyncClient(base_url=running.url) as client:
+        async for event in client.agents.stream("clerk", "streaming", "[[deltas 10 word]][[batch 1]][[delay 50]]"):
+            if event["type"] == "text_delta":
+                text += event["text"]
+                times.append(time.monotonic())
+    assert text == "word" * 10
+    assert times[-1] - times[0] > 0.2
+
+
+async def test_a_socket_answers_two_prompts_the_second_after_the_object_slept(
+    running: NodeWorker, models: ProviderServer
+) -> None:
+    async with AsyncClient(base_url=running.url) as client:
+        socket = client.agents.connect("clerk", "talking")
+        await socket.ready()
+        first = await socket.prompt("[[say One.]]")
+        await asyncio.to_thread(running.tell, "evict")
+        second = await socket.prompt("[[say Two.]]")
+        await socket.close()
+    assert [first.text, second.text] == ["One.", "Two."]
+    assert messages(models)[-1] == 3
+
+
+async def test_a_session_goes_on_after_its_object_was_dropped_and_after_the_process_was_killed(
+    mortal: NodeWorker, models: ProviderServer
+) -> None:
+    for again in (lambda: mortal.tell("evict"), mortal.kill, None):
+        async with AsyncClient(base_url=mortal.url) as client:
+            await client.agents.invoke("clerk", "ann", "[[say Yes.]]")
+        if again is not None:
+            await asyncio.to_thread(again)
+        if again == mortal.kill:
+            await asyncio.to_thread(mortal.start)
+    assert messages(models) == [1, 3, 5]
+
+
+async def test_a_prompt_that_was_under_way_when_the_process_was_killed_is_finished_by_the_alarm(
+    mortal: NodeWorker, port: int
+) -> None:
+    asked, again = asyncio.Event(), asyncio.Event()
+
+    async def answer(request: Any) -> str:
+        if asked.is_set():
+            again.set()
+            return "Here I am again."
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with ProviderServer(answer, port=port) as models, AsyncClient(base_url=mortal.url) as client:
+        lost = asyncio.create_task(client.agents.invoke("clerk", "bob", "Are you there?"))
+        await asyncio.wait_for(asked.wait(), 60)
+        await asyncio.to_thread(mortal.kill)
+        with pytest.raises(FlueTransportError):
+            await lost
+        await asyncio.to_thread(mortal.start)
+        # Nobody asks the Worker for anything: its alarm alone makes it go on.
+        await asyncio.wait_for(again.wait(), 60)
+        async with AsyncClient(base_url=mortal.url) as later:
+            await later.agents.invoke("clerk", "bob", "And now?")
+        conversation = models.requests[-1].body.decode()
+    assert "Are you there?" in conversation
+    assert conversation.count("Here I am again.") == 1
+
+
+async def test_memory_stays_below_100_mib_with_a_session_and_a_sandbox_at_work(
+    mortal: NodeWorker, models: ProviderServer, record_property: Any
+) -> None:
+    began = time.monotonic()
+    async with AsyncClient(base_url=mortal.url) as client:
+        done = await client.workflows.invoke("report", {})
+        seconds = time.monotonic() - began
+        assert "line 7: 0" in done.result
+        await client.agents.invoke("clerk", "ann", "[[say Hello.]]")
+    facts = mortal.tell("memory")
+    for name, value in {"first_answer": seconds, **facts["seconds"], "mib": facts["heap"] / MIB}.items():
+        record_property(name, round(value, 2))
+    print(f"first answer {seconds:.1f} s, import {facts['seconds']}, memory {facts['heap'] / MIB:.0f} MiB")  # noqa: T201
+    assert facts["heap"] < 100 * MIB
