@@ -66,7 +66,8 @@ class Rows:
     def rowcount(self) -> int:
         """Return how many rows the statement changed; to be asked before the next one that writes."""
         if self._count is None:
-            # Not the cursor's `rowsWritten`: that counts what is billed, entries of indexes as well.
+            # Not the cursor's `rowsWritten`: that counts what is billed, entries of indexes as well, and a number that
+            # AUTOINCREMENT gave to a row that was not inserted after all.
             self._count = self._connection.count_changes(self)
         return self._count
 

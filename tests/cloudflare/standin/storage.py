@@ -12,7 +12,8 @@ https://developers.cloudflare.com/durable-objects/api/sql-storage/ and .../platf
 - of several statements in one call only the last may have parameters;
 - BEGIN, COMMIT, ROLLBACK, SAVEPOINT and RELEASE are refused, as are most pragmas, ATTACH, and tables `_cf_…`;
 - an error's text ends with the name of SQLite's code;
-- `rowsWritten` counts entries of indexes, too;
+- `rowsWritten` counts entries of indexes, too, and is above 0 for INSERT … ON CONFLICT DO NOTHING that inserted nothing
+  into a table with AUTOINCREMENT;
 - `transactionSync` may be nested, and rolls back whatever the callback throws;
 - the alarm is a row of the same database: it is rolled back with the rest. A time in the past becomes now, one that is
   not above 0, or after 2189, is a rejected promise. While the handler runs, `getAlarm` is null until `setAlarm` is
@@ -254,8 +255,8 @@ class Cursor:
     def __init__(self, names: list[str], rows: list[tuple[Any, ...]], changes: int) -> None:
         self.columnNames = JsArray(names)
         self.rowsRead = len(rows)
-        # Twice, so that what takes it for a number of rows is found out: entries of indexes count.
-        self.rowsWritten = 2 * changes
+        # So that what takes it for a number of rows, or for a sign that there were any, is found out.
+        self.rowsWritten = 2 * changes + 1
         self._names = names
         self._rows = iter(rows)
 

@@ -163,13 +163,12 @@ def wake_due(tx: Transaction, now: int, limit: int) -> int:
 
 
 NEXT_DUE = (
-    ("SELECT MIN(wake_at) FROM submissions WHERE state = 'parked' AND wake_at IS NOT NULL", ()),
-    ("SELECT MIN(next_at) FROM schedules WHERE next_at IS NOT NULL", ()),
-    ("SELECT lease_until FROM owners WHERE owner <> ? ORDER BY lease_until LIMIT 1", ("owner",)),
+    "SELECT (SELECT MIN(wake_at) FROM submissions WHERE state = 'parked' AND wake_at IS NOT NULL),"
+    " (SELECT MIN(next_at) FROM schedules WHERE next_at IS NOT NULL),"
+    " (SELECT lease_until FROM owners WHERE owner <> ? ORDER BY lease_until LIMIT 1)"
 )
 
 
 def next_due(tx: Transaction, owner: str) -> int | None:
     """Return the earliest time at which something becomes due by itself."""
-    rows = [tx.row(sql, *(owner for _ in names)) for sql, names in NEXT_DUE]
-    return min((row[0] for row in rows if row is not None and row[0] is not None), default=None)
+    return min((time for time in tx.row(NEXT_DUE, owner) if time is not None), default=None)

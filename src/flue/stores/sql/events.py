@@ -72,9 +72,10 @@ def _stored(row: tuple[str, int, int, str, str, int, int]) -> StoredEvents:
 
 
 def _bounds(tx: Transaction, log: str) -> tuple[int, int]:
-    row = tx.row("SELECT reserved FROM logs WHERE log = ?", log)
-    last = tx.row("SELECT MAX(last) FROM events WHERE log = ?", log)[0]
-    return (0 if last is None else last + 1), (0 if row is None else row[0])
+    reserved, last = tx.row(
+        "SELECT (SELECT reserved FROM logs WHERE log = ?), (SELECT MAX(last) FROM events WHERE log = ?)", log, log
+    )
+    return (0 if last is None else last + 1), (0 if reserved is None else reserved)
 
 
 def _extend(tx: Transaction, stream: str, count: int) -> int:
