@@ -287,7 +287,7 @@ async def test_draining_stops_at_a_turn_boundary_and_the_next_process_goes_on() 
 
 
 # DUR-26
-async def test_draining_gives_back_what_does_not_stop_in_time() -> None:
+async def test_draining_gives_back_what_does_not_stop_in_time(caplog: pytest.LogCaptureFixture) -> None:
     asked = asyncio.Event()
 
     async def answer(_: RecordedRequest) -> Any:
@@ -304,6 +304,7 @@ async def test_draining_gives_back_what_does_not_stop_in_time() -> None:
     found = await store.get_submission(ticket.id)
     assert found is not None
     assert (found.state, found.interruptions) == ("queued", 1)
+    assert caplog.messages == []
     async with serving(offers, store) as service:
         outcome: Outcome = await settled(service, ticket.id)
     assert "Here." in (outcome.result or "")

@@ -56,7 +56,7 @@ class EngineSettings:
 
     lease: float = 30.0
     grace: float = 5.0
-    concurrency: int = 256
+    concurrency: int = 1000
     keep: KeepFor = field(default_factory=KeepFor)
     take_over: bool = True
     log_failures: bool = False

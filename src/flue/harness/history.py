@@ -187,7 +187,8 @@ class History:
         try:
             await self.durable()
         except DurabilityError as error:
-            logger.warning("Session %s could not be written: %s", self.key, error)
+            if error.code != "attempt_lost":  # else somebody has the work, and writes it
+                logger.warning("Session %s could not be written: %s", self.key, error)
 
     async def export(self) -> Json:
         """Return the whole session in exchange format version 3."""
