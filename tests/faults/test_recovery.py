@@ -1,4 +1,4 @@
-"""How long it takes from the restart of a killed server until each of 1,000 open sessions goes on.
+"""How long it takes after a kill until each of 1,000 open sessions goes on: after a restart, and at another node.
 
 That is until its prompt is under way again and its model has been asked; answers come when all have been.
 `FLUE_SESSIONS` is how many. What was measured is printed, with the syncs a second of the disk; it depends on the
@@ -15,25 +15,32 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import cast
 
 import httpx2
 import pytest
 
 from benchmarks.__main__ import fsyncs_per_second
+from flue.durable.port import DurableStore
 from flue.engine.feed import Feed
 from flue.engine.log_reader import LogReader
 from flue.host import SystemClock
 from flue.stores import SqliteStore
+from flue.stores.sql.store import SqlStore
 from flue.testing import ProviderServer
 from flue.testing.provider.http import ProviderRequest
 from flue.testing.provider.reply import Reply, reply
 from tests.faults.clients import BEARER
-from tests.faults.fleet import Fleet, fleet
+from tests.faults.fleet import Fleet, Server, fleet
 from tests.faults.office import Setting
+from tests.stores.postgres_server import INSTALL, PostgresServer, find_binaries
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
+SESSIONS = int(os.environ.get("FLUE_SESSIONS") or 1000)
 AT_ONCE = 50
+LEASE = 5.0
+BINARIES = find_binaries()
 
 
 class Answers:
@@ -56,39 +63,76 @@ class Answers:
 
 
 @asynccontextmanager
-async def office(folder: Path, answers: Answers, sessions: int) -> AsyncIterator[tuple[Fleet, SqliteStore]]:
-    """Open a fleet whose servers work on so many sessions at once."""
-    async with aclosing(SqliteStore(folder / "flue.db")) as store, ProviderServer(answers, record=False) as provider:
-        setting = Setting(
-            str(store.path), provider.base_url("anthropic-messages"), str(folder / "outside"), concurrency=sessions
-        )
+async def office(folder: Path, answers: Answers, address: str, lease: float = 30.0) -> AsyncIterator[Fleet]:
+    """Open a fleet whose servers work on all the sessions at once."""
+    async with ProviderServer(answers, record=False) as provider:
+        model = provider.base_url("anthropic-messages")
+        setting = Setting(address, model, str(folder / "outside"), lease, concurrency=SESSIONS)
         async with fleet(setting, folder / "errors.log") as servers:
-            yield servers, store
+            yield servers
 
 
 # DUR-38
 async def test_every_open_session_goes_on_after_a_restart(tmp_path: Path) -> None:
-    sessions, answers = int(os.environ.get("FLUE_SESSIONS") or 1000), Answers()
-    async with office(tmp_path, answers, sessions) as (servers, store):
-        server = await servers.start()
-        await server.answers()
-        await fill(servers, sessions)
-        await answers.requests(sessions)
+    answers, path = Answers(), str(tmp_path / "flue.db")
+    async with aclosing(SqliteStore(path)) as store, office(tmp_path, answers, path) as servers:
+        server = await filled(servers, answers)
         server.kill()
         await server.ended
         answers.asked.clear()
         restarted = time.time()
         await servers.start()
-        await answers.requests(sessions)
-        asked = [moment - restarted for moment in answers.asked]
-        answers.may.set()
-        while await unsettled(store):  # noqa: ASYNC110 - what is waited for is another process's
-            await asyncio.sleep(0.05)
-        went_on = [moment - restarted for moment in await beginnings(store)]
-    assert len(asked) == len(went_on) == sessions
-    disk = fsyncs_per_second(tmp_path)
+        await tell(store, answers, restarted, f"a restart, at {fsyncs_per_second(tmp_path):.0f} fsyncs/s")
+
+
+# DUR-38
+@pytest.mark.skipif(BINARIES is None, reason=f"needs Postgres 15 or newer: {INSTALL}")
+async def test_every_open_session_goes_on_at_another_node_once_the_lease_is_over(tmp_path: Path) -> None:
+    postgres = pytest.importorskip("flue.stores.postgres")
+    assert BINARIES is not None
+    answers, database = Answers(), PostgresServer(BINARIES)
+    await asyncio.to_thread(database.start)
+    try:
+        async with (
+            aclosing(postgres.PostgresStore(database.url)) as store,
+            office(tmp_path, answers, database.url, LEASE) as servers,
+        ):
+            server = await filled(servers, answers)
+            other = await servers.start()
+            await other.answers()
+            server.kill()
+            await server.ended
+            answers.asked.clear()
+            lapsed = await store._read(
+                lambda tx: tx.row(
+                    "SELECT lease_until FROM owners WHERE owner = (SELECT owner FROM submissions LIMIT 1)"
+                )
+            )
+            await tell(store, answers, lapsed[0] / 1000, "the end of their node's lease")
+    finally:
+        await asyncio.to_thread(database.stop)
+
+
+async def filled(servers: Fleet, answers: Answers) -> Server:
+    """Start a server and have it open the sessions."""
+    server = await servers.start()
+    await server.answers()
+    await fill(servers, SESSIONS)
+    await answers.requests(SESSIONS)
+    return server
+
+
+async def tell(store: SqlStore, answers: Answers, since: float, what: str) -> None:
+    """Wait until all sessions have gone on, and print when they did."""
+    await answers.requests(SESSIONS)
+    asked = [moment - since for moment in answers.asked]
+    answers.may.set()
+    while await unsettled(store):  # noqa: ASYNC110 - what is waited for is another process's
+        await asyncio.sleep(0.05)
+    went_on = [moment - since for moment in await beginnings(store)]
+    assert len(asked) == len(went_on) == SESSIONS
     print(  # noqa: T201 - what this is for
-        f"\n{sessions} open sessions after a restart, at {disk:.0f} fsyncs/s: each went on after {shown(went_on)}"
+        f"\n{SESSIONS} open sessions after {what}: each went on after {shown(went_on)}"
         f" and its model was asked after {shown(asked)}"
     )
 
@@ -107,13 +151,13 @@ async def fill(servers: Fleet, sessions: int) -> None:
         await asyncio.gather(*(open_session(number) for number in range(sessions)))
 
 
-async def unsettled(store: SqliteStore) -> bool:
+async def unsettled(store: SqlStore) -> bool:
     return bool(await store._read(lambda tx: tx.row("SELECT 1 FROM submissions WHERE state <> 'settled' LIMIT 1")))
 
 
-async def beginnings(store: SqliteStore) -> list[float]:
+async def beginnings(store: SqlStore) -> list[float]:
     """Return when the last attempt at each submission told its first event, in seconds since the epoch."""
-    reader = LogReader(store, Feed(), SystemClock())
+    reader = LogReader(cast("DurableStore", store), Feed(), SystemClock())
     found = []
     for (log,) in await store._read(lambda tx: tx.rows("SELECT id FROM submissions")):
         begun = await reader.read(log, types={"operation_start"})
