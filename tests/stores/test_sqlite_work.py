@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import sys
 import threading
@@ -177,6 +178,42 @@ def test_logs_that_nobody_follows_wake_no_process(tmp_path: Path) -> None:
     assert worker.next() == Wake("work")
     for presence in (one, two, three):
         presence.close()
+
+
+@pipes
+def test_who_follows_again_is_told_though_others_have_not_noticed_that_it_had_stopped(tmp_path: Path) -> None:
+    busy, go_on, follower = threading.Event(), threading.Event(), Heard()
+
+    def tell(wakes: Iterable[Wake]) -> None:
+        if list(wakes):
+            busy.set()
+            assert go_on.wait(10)
+
+    one, two = Presence(tmp_path, tell), Presence(tmp_path, follower)
+    one.register("one")
+    unfollow = two.follow()
+    assert follower.next() == Wake("events")
+    two.ring([Wake("work", "one")])
+    assert busy.wait(10)
+    unfollow()
+    before = ears(tmp_path)
+    one.ring([Wake("events", key="nobody's")])
+    while ears(tmp_path) == before:
+        pass
+    two.follow()
+    while not ears(tmp_path):
+        pass
+    go_on.set()
+    while follower.next() != Wake("events", key="log"):
+        one.ring([Wake("events", key="log")])
+    one.close()
+    two.close()
+
+
+def ears(directory: Path) -> set[int]:
+    """Return the pipes for the names of logs."""
+    with os.scandir(directory) as entries:
+        return {entry.inode() for entry in entries if entry.name.startswith("ear-")}
 
 
 class Heard:

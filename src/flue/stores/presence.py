@@ -53,7 +53,7 @@ class Presence:
         """Pipes that are read here, by name; with the ear, while there is one."""
         self._others: dict[str, int] = {}
         """Pipes of other processes, open for writing."""
-        self._ear = f"{_EAR}{secrets.token_hex(8)}"
+        self._ear = ""
         self._followers = 0
         self._unread: dict[str, bytes] = {}
         self._self_pipe: tuple[int, int] | None = None
@@ -120,7 +120,8 @@ class Presence:
             for descriptor in (*self._own.values(), *self._others.values(), *(self._self_pipe or ())):
                 os.close(descriptor)
             self._own, self._others, self._self_pipe = {}, {}, None
-        (self._directory / self._ear).unlink(missing_ok=True)
+        if self._ear:
+            (self._directory / self._ear).unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # not empty while others, living or dead, have pipes in it
             self._directory.rmdir()
 
@@ -210,6 +211,8 @@ class Presence:
         """Wait until something happens; None when the store is being closed."""
         assert self._self_pipe is not None
         if self._followers and self._ear not in self._own and not self._closing:
+            # Never the same name: others remove that of an ear that has ended, when they come to it.
+            self._ear = f"{_EAR}{secrets.token_hex(8)}"
             with contextlib.suppress(OSError):  # as for owners; whoever follows looks again in a while
                 self._open(self._ear)
         poll = select.poll()
