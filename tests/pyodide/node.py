@@ -15,9 +15,12 @@ ROOT = HERE.parents[1]
 INSTALLED = ROOT / "build" / "pyodide"
 
 
-async def run_in_pyodide(program: str, *arguments: str) -> Any:
-    """Run a program of this folder under Pyodide; return the JSON that its `main(*arguments)` returns."""
-    node = shutil.which("node")
+async def run_in_pyodide(program: str, *arguments: str, node: str | None = None) -> Any:
+    """Run a program of this folder under Pyodide; return the JSON that its `main(*arguments)` returns.
+
+    `node` is the Node to use where any will not do.
+    """
+    node = node or shutil.which("node")
     require(node is not None, "node is not on the path")
     require((INSTALLED / "installed").is_file(), "Pyodide is not installed; run: make e2e-setup")
     command = [str(node), str(HERE / "run.mjs"), str(INSTALLED), str(ROOT / "src"), str(HERE / program), *arguments]

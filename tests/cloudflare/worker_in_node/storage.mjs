@@ -110,6 +110,7 @@ class SqlStorage {
 
   #run(prepared, bindings) {
     prepared.setReturnArrays(true);
+    prepared.setReadBigInts(true); // node:sqlite refuses to round what a double cannot hold; the platform rounds
     const columns = prepared.columns().map((column) => column.name);
     const values = bindings.map(bound);
     if (columns.length) return new SqlStorageCursor(columns, prepared.all(...values).map((row) => row.map(read)));
@@ -168,6 +169,7 @@ function bound(value) {
 }
 
 function read(value) {
+  if (typeof value === "bigint") return Number(value);
   return value instanceof Uint8Array ? value.buffer.slice(value.byteOffset, value.byteOffset + value.byteLength) : value;
 }
 
