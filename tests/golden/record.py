@@ -1,6 +1,7 @@
-"""`python -m tests.golden.record VERSION`: record a store for a release, in tests/golden/VERSION.sql.
+"""`python -m tests.golden.record VERSION`: record stores for a release: a file, and a Durable Object's database.
 
-Do it once for each release, with the code that is released, and never again: what is there is what users have.
+They are written to tests/golden/VERSION.sql and VERSION-object.sql. Do it once for each release, with the code that is
+released, and never again: what is there is what users have.
 """
 
 from __future__ import annotations
@@ -14,21 +15,34 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from flue.cloudflare.store import DurableObjectStore
 from flue.engine.admissions import session_lane
 from flue.engine.messages import approval_message, event_message
 from flue.engine.service import Service
 from flue.stores import SqliteStore
 from flue.testing import VirtualClock
+from tests.cloudflare.standin.storage import Disk, Storage
 from tests.engine.scenes import CutStore, kill, serving
 from tests.golden.project import PROMPTS, RUNS, Project
 
 FOLDER = Path(__file__).parent
 
 
-async def record(path: Path) -> None:
+async def record_file(path: Path) -> None:
+    """Record a file."""
+    await record(SqliteStore(path), VirtualClock())
+
+
+async def record_object(path: Path) -> None:
+    """Record the database of an object that does all of it."""
+    clock, disk = VirtualClock(), Disk(path)
+    await record(DurableObjectStore(Storage(disk, now=clock.now_ms), clock), clock)
+    disk.close()
+
+
+async def record(store: SqliteStore | DurableObjectStore, clock: VirtualClock) -> None:
     """Have a process work on everything at once, and kill it when each piece is where it is to be."""
-    project, clock, before = Project(recording=True), VirtualClock(), asyncio.all_tasks()
-    store = SqliteStore(path)
+    project, before = Project(recording=True), asyncio.all_tasks()
     cut = CutStore(store)
     async with serving(project.catalog(), cut, clock) as service:
         await play(service, project, clock)
@@ -127,14 +141,15 @@ def main() -> None:
     parser.add_argument("version")
     parser.add_argument("--again", action="store_true", help="replace what was recorded for a version in the making")
     options = parser.parse_args()
-    target = FOLDER / f"{options.version}.sql"
-    if target.exists() and not options.again:
-        parser.error(f"{target} is there: what was released is not recorded again.")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "flue.db"
-        asyncio.run(record(path))
-        target.write_text(dump(path), encoding="utf-8")
-    print(f"{target}: {target.stat().st_size} bytes")  # noqa: T201 - what a command is for
+    for suffix, recording in (("", record_file), ("-object", record_object)):
+        target = FOLDER / f"{options.version}{suffix}.sql"
+        if target.exists() and not options.again:
+            parser.error(f"{target} is there: what was released is not recorded again.")
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "flue.db"
+            asyncio.run(recording(path))
+            target.write_text(dump(path), encoding="utf-8")
+        print(f"{target}: {target.stat().st_size} bytes")  # noqa: T201 - what a command is for
 
 
 if __name__ == "__main__":

@@ -182,7 +182,7 @@ def _read(value: Any) -> Any:
 # ---------------------------------------------------------------------------------------------------- failures
 
 _MEANINGS = {
-    "SQLITE_FULL": ("store_full", "is full", "It holds 10 GB at most. Let it keep less: see retention."),
+    "SQLITE_FULL": ("store_full", "is full", "It holds 10 GB at most. Let it keep less: [keep] in flue.toml."),
     "SQLITE_TOOBIG": (
         "store_too_big",
         "cannot hold a value this large",
