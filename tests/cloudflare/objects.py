@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 
 from flue.cloudflare.store import DurableObjectStore
+from flue.engine.pruning import KeepFor
 from flue.testing import VirtualClock
 from tests.cloudflare.standin.storage import Disk, Storage
+
+FOREVER = KeepFor(runs=None, prompts=None, deltas=None, keys=None)
+"""For tests whose clock jumps to the next alarm: it is not that of deleting what has ended."""
 
 
 class InObjects:

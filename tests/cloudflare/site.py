@@ -17,6 +17,7 @@ from flue.messages import Message
 from flue.ports import Clock
 from flue.project.layout import name_of
 from flue.testing import ScriptedModel, SequentialIds, VirtualClock
+from tests.cloudflare.objects import FOREVER
 from tests.cloudflare.standin.workers import installed
 from tests.cloudflare.standin.world import Place, World, own_tasks
 from tests.engine.scenes import conversation
@@ -68,7 +69,7 @@ class Site(World):
         made = worker(
             bundle,
             Platform(
-                store=lambda state, clock: DurableObjectStore(state.storage, clock),
+                store=lambda state, clock: DurableObjectStore(state.storage, clock, keep=FOREVER),
                 models=_NoModels,
                 clock=lambda: self.clock,
                 ids=lambda: self._ids,
@@ -94,7 +95,7 @@ class Site(World):
 
     def store(self, place: Place) -> DurableObjectStore:
         """Return a store that looks into an object's storage from outside."""
-        return DurableObjectStore(place.peek(), self.clock)
+        return DurableObjectStore(place.peek(), self.clock, keep=FOREVER)
 
     async def said(self, name: str, instance: str, session: str = "default") -> list[Message]:
         """Return a conversation as an agent's object keeps it."""

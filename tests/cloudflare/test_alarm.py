@@ -7,25 +7,29 @@ from collections.abc import Iterator
 import pytest
 
 from flue.cloudflare.store import DurableObjectStore
-from flue.durable.records import Message, Outcome, Schedule, Wait
+from flue.durable.records import Message, Outcome, Retention, Schedule, Wait
+from flue.engine.pruning import KeepFor
 from flue.testing import VirtualClock
 from flue.testing.work_contract import admission, claim_one, code_of
+from tests.cloudflare.objects import FOREVER
 from tests.cloudflare.standin.js_values import JsError
 from tests.cloudflare.standin.storage import Disk, Storage
 
 KEEP = 20_000
+DAY = 86_400
 
 
 class Scene:
     """An object's store on a clock of its own."""
 
     def __init__(self) -> None:
+        self.keep = FOREVER
         self.clock = VirtualClock()
         self.disk = Disk()
         self.statements: list[str] = []
         self.full = False
         self.storage = Storage(self.disk, now=self.clock.now_ms, before=self._before)
-        self.store = DurableObjectStore(self.storage, self.clock)
+        self.store = DurableObjectStore(self.storage, self.clock, keep=self.keep)
 
     def _before(self, statement: str) -> None:
         self.statements.append(statement)
@@ -36,10 +40,11 @@ class Scene:
     def now(self) -> int:
         return self.clock.now_ms()
 
-    def evict(self) -> None:
-        """Go on in a new isolate."""
+    def evict(self, keep: KeepFor | None = None) -> None:
+        """Go on in a new isolate, perhaps of another version of the project."""
+        self.keep = keep or self.keep
         self.storage = self.storage.evict()
-        self.store = DurableObjectStore(self.storage, self.clock)
+        self.store = DurableObjectStore(self.storage, self.clock, keep=self.keep)
 
     @property
     def alarm(self) -> int | None:
@@ -181,3 +186,59 @@ async def test_a_transition_that_is_refused_or_changes_nothing_due_does_not_touc
         await scene.store.reserve_indices("s1", 10)
     assert "ALARM" not in scene.statements
     assert not [sql for sql in scene.statements if "schedules" in sql]
+
+
+async def settle_one(scene: Scene, id: str, key: str | None = None) -> None:
+    await scene.store.admit(admission(id, id, key=key), now=scene.now)
+    await scene.store.settle(
+        await claim_one(scene.store, f"a-{id}", now=scene.now), Outcome("completed"), now=scene.now
+    )
+
+
+# DUR-17
+async def test_what_has_ended_is_looked_at_once_more_when_all_of_it_may_be_deleted(scene: Scene) -> None:
+    scene.evict(KeepFor(prompts=7 * DAY, deltas=DAY, keys=None))
+    await settle_one(scene, "s1", key="k")
+    await scene.clock.advance(3600)
+    await settle_one(scene, "s2")
+    assert scene.alarm == 7 * DAY * 1000 + 1000
+    await scene.store.put_schedule(Schedule("daily", "{}", scene.now + 60_000))
+    assert scene.alarm == 60_000
+    await scene.store.delete_schedules(["daily"])
+    await scene.clock.advance(7 * DAY + 1)
+    with scene.storage.handling():
+        await scene.store.rearm()
+        old = scene.now - 7 * DAY * 1000
+        assert await scene.store.prune(Retention(submissions=old, deltas=scene.now - DAY * 1000)) == 2
+    assert scene.alarm is None, "keys are kept for ever, so nobody has to look for them"
+
+
+async def test_an_idempotency_key_that_may_go_later_is_looked_at_later(scene: Scene) -> None:
+    scene.evict(KeepFor(prompts=7 * DAY, keys=60 * DAY))
+    await settle_one(scene, "s1", key="k")
+    assert scene.alarm == 60 * DAY * 1000 + 1000
+    await scene.clock.advance(60 * DAY + 1)
+    with scene.storage.handling():
+        await scene.store.rearm()
+        while await scene.store.prune(
+            Retention(submissions=scene.now - 7 * DAY * 1000, receipts=scene.now - 60 * DAY * 1000)
+        ):
+            pass
+    assert scene.alarm is None
+
+
+async def test_what_is_still_there_when_it_may_be_deleted_does_not_keep_the_object_awake(scene: Scene) -> None:
+    scene.evict(KeepFor(prompts=DAY, deltas=DAY))
+    await settle_one(scene, "s1")
+    await scene.clock.advance(DAY + 5)
+    with scene.storage.handling():
+        await scene.store.rearm()
+    assert scene.alarm == 3_600_000
+
+
+async def test_a_handler_that_has_failed_chooses_when_it_is_called_again(scene: Scene) -> None:
+    await scene.store.admit(admission("s1"), now=scene.now)
+    scene.store.ring_at(scene.now + 60_000)
+    assert scene.alarm == 60_000
+    await claim_one(scene.store, "a1", now=scene.now)
+    assert scene.alarm == KEEP, "a transition knows better"

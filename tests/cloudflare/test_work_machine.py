@@ -13,6 +13,7 @@ from flue.cloudflare.store import DurableObjectStore
 from flue.durable.port import DurableStore
 from flue.durable.records import Claimant, Schedule
 from flue.testing import VirtualClock
+from tests.cloudflare.objects import FOREVER
 from tests.cloudflare.standin.storage import Disk, Storage
 from tests.stores.test_work_machine import QUICK
 from tests.stores.work_machine import LEASE, WorkMachine, owners
@@ -46,7 +47,7 @@ class ObjectMachine(WorkMachine):
             self.disk = Disk()
             self.clock = MachineClock(self)
             self.storage = Storage(self.disk, now=self.clock.now_ms)
-            self.object = DurableObjectStore(self.storage, self.clock, keep_alive=KEEP / 1000)
+            self.object = DurableObjectStore(self.storage, self.clock, keep_alive=KEEP / 1000, keep=FOREVER)
             self.enlisted: set[str] = set()
             self.schedules: dict[str, Schedule] = {}
         return self.object
@@ -75,7 +76,7 @@ class ObjectMachine(WorkMachine):
     def reopen(self, number: int) -> None:
         """Evict the object: everything but its data is gone."""
         self.storage = self.storage.evict()
-        self.object = DurableObjectStore(self.storage, self.clock, keep_alive=KEEP / 1000)
+        self.object = DurableObjectStore(self.storage, self.clock, keep_alive=KEEP / 1000, keep=FOREVER)
         self.stores = [self.object, self.object]
         self.enlisted.clear()
 

@@ -15,6 +15,7 @@ from flue.definitions.durability import Durability
 from flue.durable.records import Submission
 from flue.engine.catalog import Catalog
 from flue.engine.engine import EngineSettings
+from flue.engine.pruning import KeepFor
 from flue.engine.service import Service
 from flue.host import open_service
 from flue.registrations import Registrations, using_registrations
@@ -116,6 +117,22 @@ async def test_those_who_wait_for_a_person_keep_no_timer_either() -> None:
 
 async def _count(events: Any) -> int:
     return len([event async for event in events])
+
+
+# DUR-17
+async def test_the_alarm_has_what_is_too_old_to_keep_deleted() -> None:
+    clock, store = VirtualClock(), MemoryStore()
+    settings = EngineSettings(hibernates=True, keep=KeepFor(prompts=3600))
+    offers = catalog({"chat": agent()})
+    async with open_service(offers, store=store, clock=clock, env={}, settings=settings, drain=0) as service:
+        ticket = await service.prompt("chat", "ann", "Hello?")
+        await ticket.outcome()
+        await turns()
+        await clock.advance(3601)
+        assert await store.get_submission(ticket.id) is not None
+        service.engine.look()
+        await turns()
+        assert await store.get_submission(ticket.id) is None
 
 
 async def test_elsewhere_the_engine_sleeps_until_what_is_due() -> None:

@@ -15,8 +15,8 @@ def slow_statements(
     for sql in statements:
         if sql.split()[0] in ("SELECT", "UPDATE", "DELETE") and "sqlite_master" not in sql:
             plan = [step for step in _explain(connection, sql) if step.removeprefix("SCAN ") not in small]
-            # The first rows of an index, in its order, are as good as a look-up.
-            first = any(word in sql for word in ("LIMIT", "MIN(", "EXISTS"))
+            # The first or last rows of an index, in its order, are as good as a look-up.
+            first = any(word in sql for word in ("LIMIT", "MIN(", "MAX(", "EXISTS"))
             if any("TEMP B-TREE" in step or (_scans(step) and not (first and "INDEX" in step)) for step in plan):
                 slow[sql] = plan
     return slow

@@ -89,7 +89,7 @@ class FlueObject:
             except Exception:
                 # Raising would have the platform call again a few times, and then give up.
                 logger.exception("The alarm of %s %r failed.", self.owned.class_name, str(self.name))
-                await self._state.storage.setAlarm(self.isolate.clock.now_ms() + _TRY_AGAIN)
+                self._store.ring_at(self.isolate.clock.now_ms() + _TRY_AGAIN)
 
     async def socket_message(self, socket: js.HibernatingSocket, message: str | bytes) -> None:
         """Take a message from a socket."""

@@ -12,6 +12,7 @@ from flue.cloudflare.alarm import ObjectAlarm
 from flue.cloudflare.statements import PREFIX, parse
 from flue.cloudflare.storage import ObjectConnection, ObjectStorage, explain
 from flue.durable.records import Claim, Renewal, Run
+from flue.engine.pruning import KeepFor
 from flue.ports import Clock
 from flue.stores.failures import newer_format, store_closed
 from flue.stores.sql import claims
@@ -43,14 +44,19 @@ class DurableObjectStore(SqlStore):
     The runtime runs one isolate of an object at a time. So owners that this store did not enlist are gone (DUR-45).
 
     The object's alarm belongs to the store. While work is queued or runs it is set at most `keep_alive` seconds from
-    now; it is never later than the next wake-up of parked work or schedule, and deleted when nothing is due. It changes
-    in the transaction that is the reason for it (DUR-43). The handler of the alarm begins with `rearm()`.
+    now; it is never later than the next wake-up of parked work or schedule; when nothing is due it is set to when all
+    that has ended may be deleted (`keep`, which must be the engine's), and deleted when there is nothing to delete. It
+    changes in the transaction that is the reason for it (DUR-43). The handler of the alarm begins with `rearm()`.
     """
 
-    def __init__(self, storage: ObjectStorage, clock: Clock, *, keep_alive: float = 20.0) -> None:
+    def __init__(
+        self, storage: ObjectStorage, clock: Clock, *, keep_alive: float = 20.0, keep: KeepFor | None = None
+    ) -> None:
         super().__init__()
         self._connection = ObjectConnection(storage)
-        self._alarm = ObjectAlarm(storage, self._connection, clock, round(keep_alive * 1000))
+        self._alarm = ObjectAlarm(
+            storage, self._connection, clock, keep_alive=round(keep_alive * 1000), keep=keep or KeepFor()
+        )
         self._enlisted: set[str] = set()
         self._opened = False
         self._closed = False
@@ -62,6 +68,10 @@ class DurableObjectStore(SqlStore):
         taken to be looked at now, and gets an alarm after `keep_alive`.
         """
         return self._submit(self._alarm.rearm)
+
+    def ring_at(self, time_ms: int) -> None:
+        """Set the alarm to a time, whatever is due: for a handler that has failed, also at using this store."""
+        self._alarm.ring_at(time_ms)
 
     async def untold(self) -> list[Run]:
         """Return some of the runs that have begun or ended without the registry's knowing, as they stand."""

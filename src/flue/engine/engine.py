@@ -50,7 +50,8 @@ class EngineSettings:
     `log_failures` it logs what the application's own code raised, with the traceback.
 
     With `hibernates` no timer is pending while nothing runs here, for a host that puts the process to sleep then. Such
-    a host has an alarm that the store sets and whose handler calls `look()`, and a store whose wake-ups are never lost.
+    a host has an alarm that the store sets and whose handler calls `look()`, which also deletes what is too old to
+    keep; and a store whose wake-ups are never lost.
     Without `schedules` it leaves schedules to others.
     """
 
@@ -276,6 +277,8 @@ class Engine:
             await self._fire_due()
         if pending & {"gone", "due", "work"}:
             await self._claim()
+        if "due" in pending and self.settings.hibernates and self._pruning.due:
+            self._tasks.start(self._pruning.run())
 
     async def take_over(self) -> None:
         """Free the work of processes that have ended without a word, so that it can be claimed (DUR-38)."""
