@@ -18,8 +18,9 @@ from flue.ports import Clock
 from flue.project.layout import name_of
 from flue.testing import ScriptedModel, SequentialIds, VirtualClock
 from tests.cloudflare.objects import FOREVER
+from tests.cloudflare.standin.owners import owned_loop
 from tests.cloudflare.standin.workers import installed
-from tests.cloudflare.standin.world import Place, World, own_tasks
+from tests.cloudflare.standin.world import Place, World
 from tests.engine.scenes import conversation
 
 _models: dict[str, ScriptedModel] = {}
@@ -54,7 +55,7 @@ class Site(World):
         from flue.cloudflare.isolate import Platform
         from flue.cloudflare.worker import worker
 
-        await self.evict_all()
+        self.evict_all()
         version = f"v{next(_versions)}"
         agents = tuple(name_of(Path(file)) for file in files if file.startswith("agents/"))
         workflows = tuple(name_of(Path(file)) for file in files if file.startswith("workflows/"))
@@ -112,14 +113,8 @@ class _NoModels:
 @asynccontextmanager
 async def site(folder: Path, *, variables: Mapping[str, Any] | None = None, auto: bool = True) -> AsyncIterator[Site]:
     """Have a world; time in it jumps by itself unless `auto` is False."""
-    loop = asyncio.get_running_loop()
-    before = loop.get_task_factory()
-    loop.set_task_factory(own_tasks)
     _models.clear()
     made = Site(folder, VirtualClock(auto=auto), variables)
-    try:
-        with installed(made):
-            yield made
-            await made.aclose()
-    finally:
-        loop.set_task_factory(before)
+    with owned_loop(asyncio.get_running_loop()), installed(made):
+        yield made
+        await made.aclose()

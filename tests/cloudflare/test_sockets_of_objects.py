@@ -58,7 +58,7 @@ async def test_a_socket_survives_the_eviction_of_its_object(cloud: Site) -> None
     client = Client(await cloud.call("GET", "/agents/chat/ann", headers=UPGRADE))
     client.send(type="prompt", requestId="1", message="Hello")
     await client.next("result")
-    await cloud.evict("Chat", "ann")
+    cloud.evict("Chat", "ann")
     client.send(type="prompt", requestId="2", message="Hello again")
     assert (await client.next("result"))["result"]["text"] == "Good evening."
 

@@ -8,12 +8,15 @@ these headers set anew, and objects are reached through bindings alone.
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any
 from urllib.parse import quote, unquote
 
 from flue.cloudflare import js
 from flue.cloudflare.names import DurableClass
 from flue.errors import DurabilityError
+
+logger = logging.getLogger("flue")
 
 ASK = "x-flue-ask"
 NAME = "x-flue-object"
@@ -51,9 +54,10 @@ async def ask_object(owned: DurableClass, name: str, what: str, body: Any) -> tu
 
 
 def unreachable(class_name: str, name: str, why: str) -> DurabilityError:
-    """Return the error for an object that does not answer."""
+    """Return the error for an object that does not answer. Only the log says why: clients may be told of the error."""
+    logger.warning("The Durable Object %r of %s does not answer: %s", name, class_name, why)
     return DurabilityError(
-        f"The Durable Object {name!r} of {class_name} does not answer: {why.rstrip('.')}.",
+        f"The Durable Object {name!r} of {class_name} does not answer.",
         code="object_unreachable",
         hint="Try again in a moment; nobody knows whether it has heard.",
     )

@@ -289,7 +289,7 @@ async def ask(binding: str, name: str, request: Request) -> Response:
     try:
         return Response(await namespace.get(namespace.idFromName(name)).fetch(request.native))
     except JsException as error:
-        raise ConnectionError(f"The object {name!r} of {binding} does not answer: {error}") from error
+        raise ConnectionError(str(error)) from error
 
 
 def has_binding(name: str) -> bool:

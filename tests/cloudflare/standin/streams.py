@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from typing import Any
 
+from tests.cloudflare.standin.owners import Owner, current_owner
 from tests.cloudflare.standin.values import JsException, JsObject, JsProxy, Promise, Uint8Array, crossing, type_error
 
 
@@ -15,6 +16,9 @@ class ReadableStream(JsProxy):
     js_name = "ReadableStream"
 
     def __init__(self) -> None:
+        self.reader = self.writer = current_owner()
+        if self.writer is not None:
+            self.writer.at_end.append(lambda: self.stop(JsException(f"{self.writer} is gone, and what it streamed.")))
         self.locked = False
         self.disturbed = False
         self.waiting: deque[Promise] = deque()
@@ -33,7 +37,12 @@ class ReadableStream(JsProxy):
         stream.end()
         return stream
 
+    def give(self, reader: Owner | None) -> None:
+        """Have somebody else read it: it went through the platform."""
+        self.reader = reader
+
     def getReader(self) -> Reader:  # noqa: N802
+        self._touch(self.reader)
         if self.locked:
             raise type_error("This ReadableStream is currently locked to a reader.")
         self.locked = True
@@ -43,7 +52,12 @@ class ReadableStream(JsProxy):
         self.stop(JsException(str(reason or "the stream was cancelled")))
         return _resolved()
 
+    def _touch(self, owner: Owner | None) -> None:
+        if owner is not None:
+            owner.touch(self)
+
     def offer(self, chunk: Any) -> Promise:
+        self._touch(self.writer)
         taken = Promise()
         if self.failure is not None:
             taken.reject(self.failure)
@@ -83,6 +97,7 @@ class ReadableStream(JsProxy):
             self.waiting.popleft().reject(failure)
 
     def take(self) -> Promise:
+        self._touch(self.reader)
         self.disturbed = True
         promise = Promise()
         if self.failure is not None:

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tests.cloudflare.standin import js_values
+from tests.cloudflare.standin.owners import on_behalf, running_for
 
 JsException = js_values.JsError
 jsnull = js_values.jsnull
@@ -127,7 +128,7 @@ class Promise(JsProxy):
         self.future.add_done_callback(_heard)
 
     def __await__(self) -> Any:
-        return asyncio.shield(self.future).__await__()
+        return on_behalf(asyncio.shield(self.future)).__await__()
 
     def then(self, resolved: Callable[[Any], Any], rejected: Callable[[Any], Any] | None = None) -> None:
         def settle(future: asyncio.Future[Any]) -> None:
@@ -140,12 +141,14 @@ class Promise(JsProxy):
         self.future.add_done_callback(settle)
 
     def resolve(self, value: Any = None) -> None:
-        if not self.future.done():
-            self.future.set_result(value)
+        with running_for(None):
+            if not self.future.done():
+                self.future.set_result(value)
 
     def reject(self, error: BaseException) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
+        with running_for(None):
+            if not self.future.done():
+                self.future.set_exception(error)
 
     @classmethod
     def of(cls, work: Any) -> Promise:

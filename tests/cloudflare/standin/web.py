@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.cloudflare.standin.owners import Owner, current_owner, running_for
 from tests.cloudflare.standin.streams import ReadableStream, read_all
 from tests.cloudflare.standin.values import (
     ArrayBuffer,
@@ -196,6 +197,7 @@ class WebSocket(JsProxy):
     def __init__(self) -> None:
         self.other: WebSocket = self
         self.accepted = False
+        self.owner: Owner | None = None
         self.hibernating: Any = None
         """The object that accepted it with `ctx.acceptWebSocket`: its handlers are called."""
         self.tags: tuple[str, ...] = ()
@@ -213,6 +215,7 @@ class WebSocket(JsProxy):
 
     def accept(self) -> None:
         self.accepted = True
+        self.owner = current_owner()
         self._flush()
 
     def send(self, data: Any) -> None:
@@ -258,10 +261,9 @@ class WebSocket(JsProxy):
             if self.hibernating is not None:
                 self.hibernating.socket_event(self, kind, data)
             elif (listener := getattr(self, f"on{kind}", None)) is not None:
-                if kind == "close":
-                    listener(MessageEvent({"code": data[0], "reason": data[1]}))
-                else:
-                    listener(MessageEvent({"data": data}))
+                told = {"code": data[0], "reason": data[1]} if kind == "close" else {"data": data}
+                with running_for(self.owner):
+                    listener(MessageEvent(told))
             else:
                 return
             self.kept.pop(0)

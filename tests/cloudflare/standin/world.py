@@ -3,20 +3,20 @@
 world = World(clock)
 world.deploy(entry)                      the module of classes that a build generates
 answer = await world.call("POST", "/agents/chat/ann", json={"message": "Hello"})
-await world.evict("Chat", "ann")         its code is gone in the middle of what it did; its storage stays
+world.evict("Chat", "ann")         its code is gone in the middle of what it did; its storage stays
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import json as json_module
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from flue.ports import Clock
+from tests.cloudflare.standin.owners import OwnClock, Owner, bury, current_owner, on_behalf, running_for
 from tests.cloudflare.standin.storage import Disk, Evicted, Storage
 from tests.cloudflare.standin.streams import ReadableStream
 from tests.cloudflare.standin.values import ArrayBuffer, JsArray, JsException, JsObject, JsProxy, Promise, type_error
@@ -24,41 +24,6 @@ from tests.cloudflare.standin.web import Request, Response, WebSocket
 
 RESET = "Durable Object reset because its code was updated."
 _RETRIES = 6
-
-
-class Owner:
-    """What tasks run for: one event of the Worker, or one life of an object."""
-
-    def __init__(self) -> None:
-        self.tasks: set[asyncio.Task[Any]] = set()
-
-    def start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run something for it, and nothing else's."""
-        context = contextvars.Context()
-        context.run(_owner.set, self)
-        return asyncio.get_running_loop().create_task(work, context=context)
-
-    async def end(self) -> None:
-        """End everything that runs for it."""
-        tasks = self.tasks - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-_owner: contextvars.ContextVar[Owner | None] = contextvars.ContextVar("standin_owner", default=None)
-
-
-def own_tasks(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Task[Any]:
-    """Make a task, as an event loop's factory of tasks: it belongs to whoever starts it."""
-    owner, context = _owner.get(), options.get("context")
-    if owner is not None and context is not None:
-        context.run(_owner.set, owner)
-    task: asyncio.Task[Any] = asyncio.Task(work, loop=loop, **options)
-    if owner is not None:
-        owner.tasks.add(task)
-        task.add_done_callback(owner.tasks.discard)
-    return task
 
 
 # ------------------------------------------------------------------------------------------------------- objects
@@ -85,7 +50,11 @@ class State(JsProxy):
         self._place = place
         self._life = life
         self.id = place.id
-        self.storage = Storage(place.disk, now=place.world.clock.now_ms, before=place.before)
+        self.storage = Storage(place.disk, now=place.world.clock.now_ms, before=self._before)
+
+    def _before(self, statement: str) -> None:
+        self._life.touch(self)
+        self._place.before(statement)
 
     def acceptWebSocket(self, socket: WebSocket, tags: Any = None) -> None:  # noqa: N802
         if socket.accepted:
@@ -109,31 +78,23 @@ class Life(Owner):
     """One life of an object: from its construction to its eviction."""
 
     def __init__(self, place: Place, kind: type, env: Any) -> None:
-        super().__init__()
+        super().__init__(f"{place.class_name} {place.id.name!r}")
         self.state = State(place, self)
-        with self.current():
+        with running_for(self):
             self.instance = kind(self.state, env)
-
-    @contextmanager
-    def current(self) -> Iterator[None]:
-        token = _owner.set(self)
-        try:
-            yield
-        finally:
-            _owner.reset(token)
 
     def call(self, name: str, *arguments: Any) -> Promise:
         """Call a method as the runtime does; the promise is rejected when the object is evicted."""
         promise = Promise()
+        self.at_end.append(lambda: promise.reject(JsException(RESET)))
 
         async def run() -> None:
             try:
                 promise.resolve(_to_rpc(await getattr(self.instance, name)(*arguments)))
             except JsException as error:
                 promise.reject(error)
-            except asyncio.CancelledError:
+            except Evicted:
                 promise.reject(JsException(RESET))
-                raise
             except Exception as error:  # noqa: BLE001 - so the runtime reports it
                 promise.reject(JsException(f"{type(error).__name__}: {error}", "PythonError"))
 
@@ -153,10 +114,9 @@ class Place:
         self.sockets: list[WebSocket] = []
         self.alarms = 0
         """How often its alarm has rung."""
-        self.statements: list[str] = []
-        """What its storage was asked since somebody began to count by emptying this."""
-        self.cut_at: int | None = None
-        """The place in `statements` at which its life ends."""
+        self.statements = 0
+        """How often its storage was asked for something."""
+        self._cut_at, world.cut_next = world.cut_next, None
         self.life: Life | None = None
         self.lives = 0
         self._waiting: asyncio.Task[None] | None = None
@@ -168,6 +128,11 @@ class Place:
             self.life = Life(self, self.world.classes[self.class_name], self.world.env)
         return self.life
 
+    def cut(self) -> bool:
+        """Say whether its life has ended where it was to; from now on it does not."""
+        cut_at, self._cut_at = self._cut_at, None
+        return cut_at is not None and self.statements >= cut_at
+
     def peek(self) -> Storage:
         """Return its storage for who looks into it from outside."""
         return Storage(self.disk, now=self.world.clock.now_ms)
@@ -176,18 +141,17 @@ class Place:
         """Take note of what the storage is asked; at the place that a test chose, end the object's life."""
         if not statement:
             return
-        self.statements.append(statement)
-        if self.cut_at is not None and len(self.statements) == self.cut_at:
-            self.cut_at = None
-            self.world.start(self.evict())
+        self.statements += 1
+        if self.statements == self._cut_at:
+            self.evict()
             raise Evicted
 
-    async def evict(self) -> None:
+    def evict(self) -> None:
         """End its life in the middle of whatever it does. Sockets that it accepted stay open."""
         life, self.life = self.life, None
         if life is not None:
             life.state.storage.end()
-            await life.end()
+            life.end()
 
     def socket_event(self, socket: WebSocket, kind: str, data: Any) -> None:
         """Hand an event of a hibernating socket over."""
@@ -254,9 +218,12 @@ class Stub(JsProxy):
 
     def __init__(self, place: Place) -> None:
         self._place = place
+        self._owner = current_owner()
         self.name = place.id.name
 
     def fetch(self, input: Any, init: Any = None) -> Promise:
+        if self._owner is not None:
+            self._owner.touch(self)
         request = Request(input, init)
         request.headers = request.headers.frozen()
         failure = self._place.world.unreachable.get(self._place.class_name)
@@ -264,15 +231,20 @@ class Stub(JsProxy):
             promise = Promise()
             promise.reject(JsException(failure))
             return promise
-        return Promise.of(self._fetch(request))
+        life = self._place.live()
+        if request.body:
+            request.body.give(life)
+        return Promise.of(self._fetch(life, request))
 
-    async def _fetch(self, request: Request) -> Response:
+    async def _fetch(self, life: Life, request: Request) -> Response:
         from tests.cloudflare.standin import workers
 
-        response = await self._place.live().call("fetch", workers.Request(request))
+        response = await life.call("fetch", workers.Request(request))
         if not isinstance(response, Response):
             raise type_error("Incorrect type for the result of fetch(): it is no Response.")
         response.headers = response.headers.frozen()
+        if response.body:
+            response.body.give(self._owner)
         return response
 
 
@@ -282,8 +254,8 @@ class Stub(JsProxy):
 class Event(Owner):
     """One event of the Worker, its request for example: over when it is answered and nothing is waited for."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
         self.waits: list[asyncio.Future[Any]] = []
 
 
@@ -321,6 +293,8 @@ class Incoming:
     headers: dict[str, str]
     reader: Any
     socket: Any = None
+    writer: Owner | None = None
+    """Whose code writes the body."""
     seen: bytearray = field(default_factory=bytearray)
 
     async def chunk(self) -> bytes | None:
@@ -351,15 +325,17 @@ class World:
     """What a deployed Worker lives in."""
 
     def __init__(self, clock: Clock, *, variables: Mapping[str, Any] | None = None) -> None:
-        self.clock = clock
+        self.clock = OwnClock(clock)
         self.variables = dict(variables or {})
         self.classes: dict[str, type] = {}
         self.env = JsObject()
         self.default: Any = None
         self.unreachable: dict[str, str] = {}
         """Classes whose objects cannot be reached, with what is said then."""
+        self.cut_next: int | None = None
+        """The statement at which the first life of the next new object ends."""
         self.internet: Callable[[Request], Awaitable[Response]] = _nobody
-        self._own = Owner()
+        self._own = Owner("the world")
 
     def deploy(self, *, default: type, classes: Mapping[str, type], bindings: Mapping[str, str]) -> None:
         """Bind classes (`bindings` maps names to them) and serve with `default`; what objects keep stays."""
@@ -379,16 +355,16 @@ class World:
         """Return the names of all objects of a class."""
         return sorted(getattr(self.env, binding).places)
 
-    async def evict(self, binding: str, name: str) -> None:
+    def evict(self, binding: str, name: str) -> None:
         """End the life of an object."""
-        await self.place(binding, name).evict()
+        self.place(binding, name).evict()
 
-    async def evict_all(self) -> None:
+    def evict_all(self) -> None:
         """End the lives of all objects, as a deployment does."""
         for value in tuple(vars(self.env).values()):
             if isinstance(value, Namespace):
                 for place in tuple(value.places.values()):
-                    await place.evict()
+                    place.evict()
 
     def start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run something of the world's own."""
@@ -396,8 +372,10 @@ class World:
 
     async def aclose(self) -> None:
         """End everything."""
-        await self.evict_all()
-        await self._own.end()
+        self.evict_all()
+        self._own.end()
+        self.clock.stopped = True
+        await bury()
 
     # ------------------------------------------------------------------------------------------- requests
 
@@ -424,13 +402,18 @@ class World:
         url = path if "://" in path else f"https://flue.example{path}"
         request = Request(url, method=method, headers=list(sent.items()), body=to_js(body))
         request.headers = request.headers.frozen()
-        event = Event()
+        event = Event(f"{method} {path}")
+        if request.body:
+            request.body.give(event)
         task = event.start(self._answered(event, workers.Request(request)))
         self.start(self._over(event, task))
-        response = await asyncio.shield(task)
+        response = await on_behalf(asyncio.shield(task))
+        if response.body:
+            response.body.give(None)
         reader = response.body.getReader() if response.body else None
         shown = dict(response.headers)
-        incoming = Incoming(response.status, shown, reader, response.webSocket or None)
+        writer = response.body.writer if response.body else None
+        incoming = Incoming(response.status, shown, reader, response.webSocket or None, writer)
         try:
             yield incoming
         finally:
@@ -446,18 +429,14 @@ class World:
 
     async def event(self, name: str, *arguments: Any) -> Any:
         """Have the Worker handle an event that is no request: `scheduled`, `queue`, …"""
-        event = Event()
+        event = Event(name)
         task = event.start(getattr(self.default(ExecutionContext(event), self.env), name)(*arguments))
         self.start(self._over(event, task))
-        return await asyncio.shield(task)
+        return await on_behalf(asyncio.shield(task))
 
     async def _answered(self, event: Event, request: Any) -> Response:
-        token = _event.set(event)
-        try:
-            handler = self.default(ExecutionContext(event), self.env)
-            response = _to_rpc(await handler.fetch(request))
-        finally:
-            _event.reset(token)
+        handler = self.default(ExecutionContext(event), self.env)
+        response = _to_rpc(await handler.fetch(request))
         if not isinstance(response, Response):
             raise AssertionError(f"the Worker answered {response!r}")  # noqa: TRY004
         return response
@@ -475,16 +454,13 @@ class World:
                         await ended
         while event.waits:
             await event.waits.pop()
-        await event.end()
-
-
-_event: contextvars.ContextVar[Event | None] = contextvars.ContextVar("standin_event", default=None)
+        event.end()
 
 
 def wait_until(promise: Any) -> None:
     """Be `cloudflare:workers`' waitUntil."""
-    event = _event.get()
-    if event is not None:
+    event = current_owner()
+    if isinstance(event, Event):
         event.waits.append(asyncio.ensure_future(_quietly(promise)))
 
 
