@@ -59,6 +59,24 @@ async def test_a_small_file_costs_one_call_to_read_and_one_to_write(env: Session
     assert len(shell.scripts) == 2
 
 
+@pytest.mark.parametrize("size", [LARGE, LARGE + 1])
+async def test_a_new_file_is_there_with_all_its_content(env: SessionEnv, shell: BashShell, size: int) -> None:
+    watch = "for i in 0 1 2 3 4 5; do until [ -e new$i ]; do :; done; read -rn 1 c < new$i; echo $c; done"
+    watching = asyncio.ensure_future(env.exec(f"echo > began; {watch}", timeout=10))
+    await env.exec("until [ -e began ]; do sleep 0.01; done", timeout=10)
+    for number in range(6):
+        await env.write_file(f"new{number}", "x" * size)
+    assert (await watching).stdout == "x\n" * 6
+
+
+async def test_of_a_file_that_exists_links_and_rights_stay(env: SessionEnv) -> None:
+    await env.exec("echo old > file; chmod 751 file; ln file other; ln -s file link; ln -s new dangling")
+    await env.write_file("link", "content\n")
+    await env.write_file("dangling", "more\n")
+    shown = await env.exec("cat other new; stat -c %a file; readlink link dangling")
+    assert shown.stdout == "content\nmore\n751\nfile\nnew\n"
+
+
 async def test_a_file_that_is_too_large_is_an_error_before_it_travels(
     env: SessionEnv, shell: BashShell, monkeypatch: pytest.MonkeyPatch
 ) -> None:

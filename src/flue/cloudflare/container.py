@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import shlex
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from flue.cloudflare.container_failures import told
 from flue.cloudflare.container_shell import ContainerShell
 from flue.cloudflare.container_stub import NativeStub, ObjectStub
-from flue.errors import DefinitionError, SandboxError
+from flue.errors import DefinitionError
 from flue.harness.env import SessionEnv
-from flue.sandboxes.remote_sandbox import RemoteSandbox
-from flue.sandboxes.remote_shell import ask
+from flue.sandboxes.remote_sandbox import CONTAINER, open_remote
 
 DEFAULT_CWD = "/workspace"
 """The working directory that Cloudflare's images have."""
-DESCRIPTION = (
-    "A Linux container of its own, with bash and the programs of its image. Files last as long as the container runs: "
-    "it may be stopped when nothing was asked of it for some minutes, and starts anew from its image. Every cd, export "
-    "and function is gone when the command ends."
-)
-SEEN = "/tmp/.flue-seen-"  # noqa: S108 - in the container
-"""Begins the names of files in the container that say for whom it has been opened since it started."""
-_ARRIVE = """cd -- "$p" || exit 1
-if [ -e "$seen" ]; then echo again; else : >"$seen"; fi 2>/dev/null; true"""
 # Ids become part of host names when a port is exposed (sanitizeSandboxId of @cloudflare/sandbox 0.12.10).
 _LONGEST_ID = 63
 _RESERVED_IDS = frozenset({"www", "api", "admin", "root", "system", "cloudflare", "workers"})
@@ -94,17 +82,7 @@ class ContainerSandbox:
         """
         if self._options:
             await self.call("configure", dict(self._options))
-        shell = ContainerShell(self._stub, self._title)
-        seen = f"{SEEN}{hashlib.sha256(id.encode()).hexdigest()[:16]}"
-        try:
-            found = await ask(shell, f"seen={shlex.quote(seen)}\n{_ARRIVE}", self._cwd)
-        except OSError as error:
-            raise SandboxError(
-                f"{self._title} has no directory {self._cwd}: {error.strerror}.",
-                code="missing_directory",
-                hint="Create it in the image's Dockerfile, or pass another cwd.",
-            ) from error
-        return SessionEnv(RemoteSandbox(shell, DESCRIPTION, ephemeral=found != b"again\n"), self._cwd)
+        return await open_remote(ContainerShell(self._stub, self._title), CONTAINER, id=id, cwd=self._cwd)
 
     async def call(self, method: str, *arguments: Any) -> Any:
         """Call a method of the container's object, for what agents have no tool for.

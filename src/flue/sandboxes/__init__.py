@@ -1,8 +1,8 @@
 """Sandboxes: where an agent's files lie and its commands run.
 
-`virtual()` is the default: bash and files in memory, nothing of the host. `local()` is the host itself. Both are
-factories for an agent's `sandbox=`. Names are loaded when first used: importing this package costs nothing and works
-where there are no processes and no threads.
+`virtual()` is the default: bash and files in memory, nothing of the host. `local()` is the host itself,
+`cloudflare_bridge()` a container elsewhere. All are factories for an agent's `sandbox=`. Names are loaded when first
+used: importing this package costs nothing and works where there are no processes and no threads.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from flue.harness.env import SessionEnv
     from flue.harness.sandbox import SandboxFactory, create_sandbox_session_env
     from flue.ports import ExecResult, FileStat, Sandbox
+    from flue.sandboxes.bridge_sandbox import cloudflare_bridge
     from flue.sandboxes.directory_files import DirectoryFiles, directory
     from flue.sandboxes.engine import Limits, Network
     from flue.sandboxes.local_sandbox import local
@@ -24,6 +25,7 @@ _EXPORTS = {
     "harness.env": ("SessionEnv",),
     "harness.sandbox": ("SandboxFactory", "create_sandbox_session_env"),
     "ports": ("ExecResult", "FileStat", "Sandbox"),
+    "sandboxes.bridge_sandbox": ("cloudflare_bridge",),
     "sandboxes.directory_files": ("DirectoryFiles", "directory"),
     "sandboxes.engine": ("Limits", "Network"),
     "sandboxes.local_sandbox": ("local",),
@@ -42,6 +44,7 @@ __all__ = [
     "SandboxFactory",
     "SessionEnv",
     "WorkerPool",
+    "cloudflare_bridge",
     "create_sandbox_session_env",
     "directory",
     "local",

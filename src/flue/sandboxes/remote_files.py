@@ -8,7 +8,7 @@ import shlex
 import stat as stat_bits
 
 from flue.ports import FileStat
-from flue.sandboxes.remote_shell import LARGE, RemoteShell, ask, encoded
+from flue.sandboxes.remote_shell import LARGE, RemoteShell, ask, encoded, new_token
 
 LARGEST = 16 * 1024 * 1024
 """Bytes of the largest file that is read or written as a whole: a Worker has 128 MB and holds content several times."""
@@ -30,6 +30,11 @@ if ! said=$(mkdir -p -- "$d" 2>&1); then
   case $said in *'File exists') echo 'Not a directory';; *) printf '%s\\n' "$said";; esac
   exit 1
 fi"""
+# $t has the content. A new file is there with all of it or not at all; of one that exists, links and rights stay.
+_STORE = """if [ -e "$p" ] || [ -L "$p" ]; then cat <"$t" >"$p"; else mv -- "$t" "$p"; fi
+said=$?
+rm -f "$t"
+exit $said"""
 _REMOVE = """if [ -L "$p" ] || [ ! -d "$p" ]; then
   if [ -L "$p" ] || [ -e "$p" ] || [ -z "$force" ]; then rm -- "$p"; fi
 elif [ -z "$recursive" ]; then echo 'Is a directory'; exit 1
@@ -50,12 +55,16 @@ async def write_file(shell: RemoteShell, path: str, content: bytes) -> None:
     """Write a whole file, parents included. Raises `OSError`: with `EFBIG` beyond `LARGEST`."""
     if len(content) > LARGEST:
         raise OSError(errno.EFBIG, f"More than {LARGEST:,} bytes: write it in parts", path)
-    small = len(content) <= LARGE
-    # Opening the file says what is wrong with it before it is sent.
-    store = f"printf %s '{encoded(content)}' | base64 -d >\"$p\"" if small else ': >>"$p"'
-    await ask(shell, f"d={shlex.quote(posixpath.dirname(path))}\n{_PREPARE}\n{store}", path)
-    if not small:
-        await shell.upload(path, content)
+    content_at = f"/tmp/.flue-{new_token()}"  # noqa: S108 - over there
+    given = f"d={shlex.quote(posixpath.dirname(path))} t={content_at}"
+    if len(content) <= LARGE:
+        decoded = f"printf %s '{encoded(content)}' | base64 -d >\"$t\" || exit 1"
+        await ask(shell, f"{given}\n{_PREPARE}\n{decoded}\n{_STORE}", path)
+    else:
+        # What is wrong with the path is said before the content is sent.
+        await ask(shell, f"{given}\n{_PREPARE}", path)
+        await shell.upload(content_at, content)
+        await ask(shell, f"{given}\n{_STORE}", path)
 
 
 async def stat(shell: RemoteShell, path: str) -> FileStat:

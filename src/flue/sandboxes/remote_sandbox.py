@@ -2,12 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import shlex
+from collections.abc import Awaitable, Callable, Mapping
 
+from flue.errors import SandboxError
+from flue.harness.env import SessionEnv
 from flue.ports import ExecResult, FileStat
 from flue.sandboxes import remote_files
 from flue.sandboxes.remote_command import run_command
-from flue.sandboxes.remote_shell import RemoteShell
+from flue.sandboxes.remote_shell import RemoteShell, ask
+
+CONTAINER = (
+    "A Linux container of its own, with bash and the programs of its image. Files last as long as the container runs: "
+    "it may be stopped when nothing was asked of it for some minutes, and starts anew from its image. Every cd, export "
+    "and function is gone when the command ends."
+)
+"""What a model should know of a container that its provider stops when it is idle."""
+SEEN = "/tmp/.flue-seen-"  # noqa: S108 - over there
+"""Begins the names of files in the place that say for whom it has been opened since it started."""
+_ARRIVE = """cd -- "$p" || exit 1
+if [ -e "$seen" ]; then echo again; else : >"$seen"; fi 2>/dev/null; true"""
+
+
+async def open_remote(
+    shell: RemoteShell,
+    description: str,
+    *,
+    id: str,
+    cwd: str,
+    on_close: Callable[[], Awaitable[None]] | None = None,
+) -> SessionEnv:
+    """Return an environment in a place, for the instance or run `id`, with `cwd` as its working directory.
+
+    When the place has started anew since it was last opened for `id`, its sandbox is `ephemeral`. Raises
+    `SandboxError`: code `missing_directory` when the working directory is none.
+    """
+    seen = f"{SEEN}{hashlib.sha256(id.encode()).hexdigest()[:16]}"
+    try:
+        found = await ask(shell, f"seen={shlex.quote(seen)}\n{_ARRIVE}", cwd)
+    except OSError as error:
+        raise SandboxError(
+            f"{shell.title} has no directory {cwd}: {error.strerror}.",
+            code="missing_directory",
+            hint="Create it in the image's Dockerfile, or pass another cwd.",
+        ) from error
+    sandbox = RemoteSandbox(shell, description, ephemeral=found != b"again\n")
+    return SessionEnv(sandbox, cwd, on_close=on_close)
 
 
 class RemoteSandbox:

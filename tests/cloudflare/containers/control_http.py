@@ -14,8 +14,9 @@ from tests.cloudflare.containers.control_server import ControlServer, Failure, J
 class Containers:
     """All containers of a test, by the id of their Durable Object."""
 
-    def __init__(self, version: str) -> None:
+    def __init__(self, version: str, workspace: str | None = None) -> None:
         self.url = ""
+        self._workspace = workspace
         self.running: dict[str, ControlServer] = {}
         self._version = version
         self._lock = threading.Lock()
@@ -25,7 +26,7 @@ class Containers:
         """Return the control server of a container, started now if it does not run."""
         with self._lock:
             if id not in self.running:
-                self.running[id] = ControlServer(version=self._version)
+                self.running[id] = ControlServer(version=self._version, workspace=self._workspace)
             return self.running[id]
 
     def destroy(self, id: str) -> None:
@@ -52,9 +53,9 @@ class Containers:
 
 
 @contextmanager
-def served_containers(version: str) -> Iterator[Containers]:
+def served_containers(version: str, workspace: str | None = None) -> Iterator[Containers]:
     """Serve containers whose control servers say that they have a version of the image."""
-    containers = Containers(version)
+    containers = Containers(version, workspace)
 
     class Handler(_Handler):
         served = containers
@@ -97,7 +98,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/":
             self._send(200, {})
         elif path == "/api/execute/stream":
-            self._stream(self.served.server(id), body)
+            self._stream(self.served.server(id).stream(body))
+        elif path == "/api/read/stream":
+            self._stream(self.served.server(id).read_stream(body))
         else:
             try:
                 self._send(200, self.served.server(id).ask(path, body))
@@ -122,12 +125,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def _stream(self, server: ControlServer, body: Json) -> None:
+    def _stream(self, events: Iterator[Json]) -> None:
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
-        for event in server.stream(body):
+        for event in events:
             piece = event_bytes(event)
             self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
             self.wfile.flush()

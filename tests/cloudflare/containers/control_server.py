@@ -36,10 +36,16 @@ class Failure(Exception):  # noqa: N818 - an answer, not an error of this module
 
 
 class ControlServer:
-    """The control server of one container. Its methods block; they may be called from several threads."""
+    """The control server of one container. Its methods block; they may be called from several threads.
 
-    def __init__(self, *, version: str = "0.12.10", env: Mapping[str, str] | None = None) -> None:
+    This machine has no `/workspace`: of what lies there, the adapter's own files are kept in `workspace`.
+    """
+
+    def __init__(
+        self, *, version: str = "0.12.10", env: Mapping[str, str] | None = None, workspace: str | None = None
+    ) -> None:
         self.version = version
+        self._workspace = workspace
         self.env = dict(env or {})
         self.asked: list[tuple[str, Json]] = []
         self._sessions: dict[str, _Session] = {}
@@ -56,6 +62,7 @@ class ControlServer:
     def ask(self, path: str, body: Json) -> Json:
         """Answer a request. Raises `Failure`."""
         self.asked.append((path, body))
+        body = self._moved(body)
         if path == "/api/version":
             return {"success": True, "version": self.version, "timestamp": _now()}
         if path not in self._routes:
@@ -65,6 +72,7 @@ class ControlServer:
     def stream(self, body: Json) -> Iterator[Json]:
         """Run a command and yield the events of `/api/execute/stream`."""
         self.asked.append(("/api/execute/stream", body))
+        body = self._moved(body)
         command, env = body["command"], self._checked_env(body)
         yield {"type": "start", "command": command, "timestamp": _now()}
         if body.get("sessionId") == NO_SESSION:
@@ -76,6 +84,22 @@ class ControlServer:
             for line in output.splitlines():
                 yield {"type": kind, "data": f"{line}\n", "timestamp": _now()}
         yield {"type": "complete", "exitCode": status, "timestamp": _now()}
+
+    def read_stream(self, body: Json) -> Iterator[Json]:
+        """Yield the events of `/api/read/stream`."""
+        content = Path(self._moved(body)["path"]).read_text(encoding="utf-8")
+        yield {"type": "metadata", "mimeType": "text/plain", "size": len(content), "isBinary": False}
+        for start in range(0, len(content), 60_000):
+            yield {"type": "chunk", "data": content[start : start + 60_000]}
+        yield {"type": "complete", "bytesRead": len(content)}
+
+    def _moved(self, body: Json) -> Json:
+        if self._workspace is None:
+            return body
+        moved = dict(body)
+        for name in {"path", "command"} & body.keys():
+            moved[name] = body[name].replace("/workspace/.flue-", f"{self._workspace}/.flue-")
+        return moved
 
     def close(self) -> None:
         """End the sessions."""
@@ -109,7 +133,7 @@ class ControlServer:
         try:
             done = subprocess.run(
                 ["/bin/bash", "-c", command],
-                cwd=cwd or "/workspace",
+                cwd=cwd or self._workspace or "/workspace",
                 env={**os.environ, **self.env, **env},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,

@@ -34,5 +34,6 @@ class TestContainer(SandboxConformance):
         return await box.create_session_env(id="test")
 
 
+@pytest.mark.faults
 class TestContainerWithSessionsOnly(TestContainer):
     sessions_only = True

@@ -35,7 +35,7 @@ class Bridge:
     """The first Worker, as a test reaches it."""
 
     def __init__(self, url: str, log: Path) -> None:
-        self._url = url
+        self.url = url
         self.log = log
 
     def stub(self, binding: str, name: str) -> BridgeStub:
@@ -48,7 +48,7 @@ class Bridge:
 
     async def _post(self, order: Mapping[str, Any]) -> httpx2.Response:
         async with httpx2.AsyncClient(timeout=60, verify=False) as client:
-            return await client.post(self._url, json=order)
+            return await client.post(self.url, json=order)
 
 
 class BridgeStub:
@@ -92,12 +92,7 @@ def write_workers(root: Path, merged: Merged, files: Mapping[str, str]) -> None:
 
 
 def stand_in(root: Path, *, package: str = "@cloudflare/sandbox", containers_url: str | None = None) -> None:
-    """Add to both Workers of a build what only tests have.
-
-    `package` is the folder in node_modules that has the `@cloudflare/sandbox` to use. Without `containers_url` nothing
-    stands in for containers.
-    """
-    modules = WRANGLER / "node_modules"
+    """Put a bridge into the first Worker's place, and stand in for containers in the second one of a build."""
     first = json.loads((root / "dist/worker/wrangler.json").read_text(encoding="utf-8"))
     bound = [found for found in first["durable_objects"]["bindings"] if "script_name" in found]
     bridge = {
@@ -110,28 +105,52 @@ def stand_in(root: Path, *, package: str = "@cloudflare/sandbox", containers_url
     (root / "dist/bridge/wrangler.json").write_text(json.dumps(bridge), encoding="utf-8")
     config = root / "dist/sandboxes/wrangler.json"
     second = json.loads(config.read_text(encoding="utf-8"))
-    second["dev"] = {"enable_containers": False}
-    second["alias"] = {"@cloudflare/sandbox": str(modules / package / "dist/index.js")}
-    if containers_url:
-        second["alias"]["@cloudflare/containers"] = str(HERE / "containers.js")
-        second["alias"]["original-containers"] = str(modules / "@cloudflare/containers/dist/index.js")
-        second["vars"] = {**second.get("vars", {}), "CONTAINERS_URL": containers_url}
-    config.write_text(json.dumps(second), encoding="utf-8")
+    config.write_text(
+        json.dumps(stand_in_for_containers(second, package=package, containers_url=containers_url)), encoding="utf-8"
+    )
+
+
+def stand_in_for_containers(
+    config: dict[str, Any], *, package: str = "@cloudflare/sandbox", containers_url: str | None = None
+) -> dict[str, Any]:
+    """Return a configuration with what only tests have.
+
+    `package` is the folder in node_modules that has the `@cloudflare/sandbox` to use. Without `containers_url` nothing
+    stands in for containers.
+    """
+    modules = WRANGLER / "node_modules"
+    alias = {
+        "@cloudflare/sandbox": str(modules / package / "dist/index.js"),
+        "@cloudflare/sandbox/bridge": str(modules / package / "dist/bridge/index.js"),
+    }
+    if containers_url is None:
+        return {**config, "dev": {"enable_containers": False}, "alias": alias}
+    alias["@cloudflare/containers"] = str(HERE / "containers.js")
+    alias["original-containers"] = str(modules / "@cloudflare/containers/dist/index.js")
+    variables = {**config.get("vars", {}), "CONTAINERS_URL": containers_url}
+    return {**config, "dev": {"enable_containers": False}, "alias": alias, "vars": variables}
 
 
 @contextmanager
-def wrangler_dev(root: Path) -> Iterator[Bridge]:
-    """Run `wrangler dev` over both configurations until the block ends."""
+def wrangler_dev(root: Path, *configs: str) -> Iterator[Bridge]:
+    """Run `wrangler dev` until the block ends: over both configurations of a build, unless others are given."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     log = root / "dev.log"
     program = [node_for_wrangler(), str(WRANGLER / "node_modules/wrangler/wrangler-dist/cli.js"), "dev"]
-    configs = ["-c", "dist/bridge/wrangler.json", "-c", "dist/sandboxes/wrangler.json"]
-    options = ["--ip", "127.0.0.1", "--port", str(port), "--show-interactive-dev-session=false"]
+    chosen = configs or ("dist/bridge/wrangler.json", "dist/sandboxes/wrangler.json")
+    options = [
+        *(part for config in chosen for part in ("-c", config)),
+        "--ip",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--show-interactive-dev-session=false",
+    ]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*program, *configs, *options],
+            [*program, *options],
             cwd=root,
             env=QUIET | {"HOME": str(root / "home"), "PATH": os.environ["PATH"]},
             stdin=subprocess.DEVNULL,

@@ -17,6 +17,7 @@ LEFT_OUT = (
     "build",
     "cli",
     "dev",
+    "sandboxes.bridge_sandbox",
     "sandboxes.channel",
     "sandboxes.fork_server",
     "sandboxes.isolated_engine",
