@@ -21,14 +21,21 @@ class BashShell:
         self.scripts: list[str] = []
         self.uploaded: list[str] = []
         self.downloaded: list[str] = []
-        self.before: Callable[[str], None] = lambda script: None
+        self._calls: list[asyncio.Future[str]] = []
+        self.before: Callable[[str], object] = lambda script: None
         self.heard: Callable[[str], str] = lambda printed: printed
 
     async def run(self, script: str, *, env: Mapping[str, str] | None = None, brief: bool = True) -> str:
         assert len(script.encode()) <= 100 * 1024
         self.scripts.append(script)
         # As elsewhere: a call that is cancelled goes on over there.
-        return self.heard(await asyncio.shield(asyncio.to_thread(self._run, script, env or {})))
+        call = asyncio.ensure_future(asyncio.to_thread(self._run, script, env or {}))
+        self._calls.append(call)
+        return self.heard(await asyncio.shield(call))
+
+    async def settled(self) -> None:
+        """Wait until all that was begun has ended, also what nobody waits for."""
+        await asyncio.gather(*self._calls)
 
     async def download(self, path: str) -> bytes:
         self.downloaded.append(path)

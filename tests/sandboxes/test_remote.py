@@ -6,6 +6,7 @@ import asyncio
 import base64
 import errno
 import shlex
+import threading
 import time
 from pathlib import Path
 
@@ -166,14 +167,15 @@ async def test_output_beyond_the_limit_is_cut_off(env: SessionEnv) -> None:
 async def test_an_abort_before_the_place_has_begun_runs_nothing(
     env: SessionEnv, shell: BashShell, tmp_path: Path
 ) -> None:
-    # A container that is still starting.
-    shell.before = lambda script: time.sleep(0.2) if "touch ran" in script else None
+    started = threading.Event()  # a container that is still starting
+    shell.before = lambda script: started.wait(10) if "touch ran" in script else None
     task = asyncio.ensure_future(env.exec("touch ran; sleep 30"))
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await asyncio.sleep(0.4)
+    started.set()
+    await shell.settled()
     assert not (tmp_path / "ran").exists()
     assert left_behind(shell) == []
 

@@ -20,12 +20,14 @@ HERE = Path(__file__).resolve().parent
 class NodeWorker:
     """A Worker that can be started, asked under `url`, killed, and started again over the same storage.
 
-    `worker` is the folder of a build that holds wrangler.json; `state` is where storage is kept.
+    `worker` is the folder of a build that holds wrangler.json; `state` is where storage is kept; `elsewhere` is the
+    address at which objects of other Workers are reached.
     """
 
     worker: Path
     state: Path
     variables: Mapping[str, str] = field(default_factory=dict)
+    elsewhere: str = ""
     url: str = ""
     _process: subprocess.Popen[str] | None = None
     _log: Path | None = None
@@ -37,7 +39,7 @@ class NodeWorker:
         # node:sqlite says that it is experimental.
         command = [node_for_wrangler(), "--disable-warning=ExperimentalWarning", str(HERE / "run.mjs")]
         command += [str(PYODIDE / "node_modules" / "pyodide"), str(WRANGLER / "node_modules" / "ws")]
-        command += [str(self.worker), str(self.state), json.dumps(dict(self.variables))]
+        command += [str(self.worker), str(self.state), json.dumps(dict(self.variables)), self.elsewhere]
         with self._log.open("a") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True

@@ -1,10 +1,11 @@
 // Serves a built Worker on this machine: its Python under Pyodide in this process, around it a stand-in for the
 // platform. What it is told on stdin ends it; what it says on stdout is JSON, a line each.
 //
-//   node run.mjs PYODIDE WS DIST STATE VARS
+//   node run.mjs PYODIDE WS DIST STATE VARS ELSEWHERE
 //
 // DIST is the folder with wrangler.json, STATE where the objects' storage is kept from one start to the next, VARS the
-// variables and secrets as JSON. Node 22 or newer.
+// variables and secrets as JSON, ELSEWHERE the address at which objects of other Workers are reached, empty if they are
+// not. Node 22 or newer.
 //
 // Requests to /__harness/ are for the harness: POST /__harness/evict forgets every instance; GET /__harness/memory says
 // how many bytes of memory Python has.
@@ -15,6 +16,7 @@ import { Readable } from "node:stream";
 
 import { boot } from "../../../src/flue/build/cloudflare/boot.mjs";
 import { DurableObjectNamespace, Objects } from "./objects.mjs";
+import { RemoteObjects } from "./remote_objects.mjs";
 import { Response, WebSocketPair } from "./sockets.mjs";
 
 // Left to Node, errors would be printed with the megabyte-long line of Pyodide's that they passed through.
@@ -24,7 +26,7 @@ process.on("uncaughtException", (error) => {
 });
 process.on("unhandledRejection", (error) => process.stderr.write(`unhandled: ${error?.message ?? error}\n`));
 
-const [pyodideFolder, wsFolder, dist, state, vars] = process.argv.slice(2);
+const [pyodideFolder, wsFolder, dist, state, vars, elsewhere] = process.argv.slice(2);
 const { WebSocketServer } = createRequire(join(wsFolder, "package.json"))("ws");
 const say = (message) => process.stdout.write(`${JSON.stringify(message)}\n`);
 
@@ -91,7 +93,11 @@ function instance(className, context) {
 
 const defined = new Set(glue.objects(main));
 const all = new Map();
-for (const { name, class_name: className } of config.durable_objects?.bindings ?? []) {
+for (const { name, class_name: className, script_name: script } of config.durable_objects?.bindings ?? []) {
+  if (script) {
+    env[name] = new DurableObjectNamespace(new RemoteObjects(elsewhere, name));
+    continue;
+  }
   if (!defined.has(className)) throw new Error(`the main module has no Durable Object class ${className}`);
   const objects = new Objects(className, state, (context) => instance(className, context), say);
   all.set(className, objects);
