@@ -33,5 +33,5 @@ async def run_in_pyodide(program: str, *arguments: str, node: str | None = None)
         if process.returncode is None:
             process.kill()
             await process.wait()
-    assert process.returncode == 0, complaints.decode()
+    assert process.returncode == 0, complaints.decode()[-4000:]
     return json.loads(printed)

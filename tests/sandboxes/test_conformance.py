@@ -9,11 +9,19 @@ import pytest
 from flue.harness.env import SessionEnv
 from flue.sandboxes import local, virtual
 from flue.testing.sandbox_conformance import SandboxConformance
+from tests.sandboxes.synchronous import open_synchronous_env
 
 
 class TestVirtual(SandboxConformance):
     async def open_env(self, directory: Path) -> SessionEnv:
         return await virtual().create_session_env(id="test")
+
+
+class TestSynchronous(SandboxConformance):
+    synchronous = True
+
+    async def open_env(self, directory: Path) -> SessionEnv:
+        return await open_synchronous_env()
 
 
 @pytest.mark.faults

@@ -35,24 +35,49 @@ def make_sleep(cancelled: threading.Event) -> Callable[[BuiltinContext], Awaitab
     In a worker, which can be killed, bashkit's own serves.
     """
     import asyncio
-    import re
     import time
 
     async def sleep(context: BuiltinContext) -> BuiltinResult:
-        from bashkit import BuiltinResult
-
-        if not context.argv:
-            return BuiltinResult(stderr="sleep: missing operand\n", exit_code=1)
-        seconds = 0.0
-        for text in context.argv:
-            match = re.fullmatch(_DURATION, text)
-            if match is None:
-                return BuiltinResult(stderr=f"sleep: invalid time interval '{text}'\n", exit_code=1)
-            seconds += float(match[1]) * _SECONDS[match[2]]
+        seconds, refusal = _seconds_of(context)
+        if refusal is not None:
+            return refusal
         end = time.monotonic() + seconds
         # The event is set from another thread, and each command has an event loop of its own: looking is simplest.
         while not cancelled.is_set() and (left := end - time.monotonic()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(min(_POLL, left))
-        return BuiltinResult()
+        return _done()
 
     return sleep
+
+
+def make_skip(skip: Callable[[float], None]) -> Callable[[BuiltinContext], BuiltinResult]:
+    """Return a `sleep` that does not wait, but tells `skip` how long it would have."""
+
+    def sleep(context: BuiltinContext) -> BuiltinResult:
+        seconds, refusal = _seconds_of(context)
+        if refusal is not None:
+            return refusal
+        skip(seconds)
+        return _done()
+
+    return sleep
+
+
+def _seconds_of(context: BuiltinContext) -> tuple[float, BuiltinResult | None]:
+    import re
+
+    if not context.argv:
+        return 0.0, _done("sleep: missing operand\n")
+    seconds = 0.0
+    for text in context.argv:
+        match = re.fullmatch(_DURATION, text)
+        if match is None:
+            return 0.0, _done(f"sleep: invalid time interval '{text}'\n")
+        seconds += float(match[1]) * _SECONDS[match[2]]
+    return seconds, None
+
+
+def _done(complaint: str = "") -> BuiltinResult:
+    from bashkit import BuiltinResult
+
+    return BuiltinResult(stderr=complaint, exit_code=1 if complaint else 0)

@@ -49,6 +49,8 @@ async def open_bashkit(options: EngineOptions) -> BashkitEngine:
 class BashkitEngine:
     """Implements `Engine` in this process. Opening one imports `bashkit` (20 MB) if nothing else has."""
 
+    about = ""
+
     def __init__(self, options: EngineOptions) -> None:
         try:
             self._files = BashkitFiles()

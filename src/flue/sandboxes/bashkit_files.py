@@ -1,4 +1,4 @@
-"""The files of a bashkit sandbox: one file system for each directory that lasts, seen as one tree.
+"""The files of a bashkit sandbox: the directories that last, each a file system of its own or all in one, as one tree.
 
 Facts about bashkit 0.20.1 that this module works around, each with a test in tests/sandboxes/test_bashkit_facts.py:
 a new `FileSystem` is not empty; used directly it does not follow symlinks; its root can be removed; its errors are
@@ -17,6 +17,7 @@ from flue.sandboxes.places import KEPT
 TYPE_CHECKING = False  # `typing` takes longer to import than everything else here, and workers start for a command
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from bashkit import Bash, FileSystem
 
@@ -42,6 +43,8 @@ _ERRORS = (
     ("unsafe character", errno.EINVAL),
     ("read-only", errno.EROFS),
 )
+# Where commands put things, apart from the directories that last; in the others a shell has its own files.
+_OPEN = ("/", "/home", "/root")
 # These say more than the errno's own text: which limit, which character.
 _TELLING = (errno.EFBIG, errno.ENOSPC, errno.ENAMETOOLONG, errno.EINVAL, errno.EIO)
 
@@ -69,28 +72,54 @@ class BashkitFiles:
     """The tree that commands see, for use from outside a command. Its methods never wait for a running command.
 
     Limits of each of the directories that last: 10,000,000 bytes a file, 100,000,000 bytes, 10,000 files and 10,000
-    directories together, 100 levels, 255 bytes a name, no control characters in names.
+    directories together, 100 levels, 255 bytes a name, no control characters in names. With `whole`, a file system as
+    a shell has it, everything lies in that one and its limits hold for all that is written, wherever: see `tidy`.
     """
 
-    def __init__(self) -> None:
-        # The others are made when they are first needed: many sandboxes are only looked at.
-        self._mounts = {KEPT[0]: _empty_file_system()}
-        self._view: FileSystem | None = None
+    def __init__(self, whole: FileSystem | None = None) -> None:
+        # Where each directory that lasts lies: a file system, and the path in it.
+        self._homes = {point: (whole, point) if whole else (_empty_file_system(), "/") for point in KEPT}
+        self._view = self._whole = whole
+        self._system: dict[str, set[str]] = {}
+        if whole is not None:
+            for point in KEPT:
+                self._home(point)
+            self._system = {folder: _names(whole, folder) for folder in _OPEN}
 
     def mount_into(self, bash: Bash) -> None:
         """Let a shell see the files."""
+        if self._whole is not None:
+            for point in KEPT:
+                self._home(point)
+            bash.mount("/", self._whole)
+            return
         for point in KEPT:
             bash.mount(point, self.kept(point))
 
     def kept(self, point: str) -> FileSystem:
-        """Return the file system of one of the directories that last."""
-        files = self._mounts.get(point)
-        if files is None:
-            files = self._mounts[point] = _empty_file_system()
-        elif not files.exists("/"):
+        """Return the file system of one of the directories that last, each of which has one of its own."""
+        return self._home(point)[0]
+
+    def tidy(self) -> None:
+        """Remove what commands put beside the directories that last, where it would outlive them."""
+        for folder, expected in self._system.items():
+            assert self._whole is not None
+            if self._whole.exists(folder):
+                for name in _names(self._whole, folder) - expected:
+                    self._whole.remove(posixpath.join(folder, name), recursive=True)
+
+    def copy_to(self, other: BashkitFiles) -> None:
+        """Write what lies in the directories that last to other files, all but times. Raises `OSError` (ENOSPC)."""
+        for point in KEPT:
+            with _named_errors(point):
+                _copy(*self._home(point), *other._home(point))
+
+    def _home(self, point: str) -> tuple[FileSystem, str]:
+        files, root = self._homes[point]
+        if not files.exists(root):
             # `rm -rf /workspace` took the root along; without one nothing can be listed.
-            files.mkdir("/")
-        return files
+            files.mkdir(root, recursive=root != "/")
+        return files, root
 
     def read_file(self, path: str) -> bytes:
         """Return a file's bytes."""
@@ -101,7 +130,7 @@ class BashkitFiles:
     def write_file(self, path: str, content: bytes) -> None:
         """Write a file, with its parents."""
         files, inner = self._kept_place(path, follow=True)
-        if inner == "/":
+        if self._is_home(files, inner):
             raise file_error(errno.EISDIR, path)
         with _named_errors(path):
             try:
@@ -120,8 +149,11 @@ class BashkitFiles:
     def stat(self, path: str, *, follow: bool = False) -> tuple[str, int, float]:
         """Describe a path: its kind (`file`, `directory`, `symlink`), size and time of its last change."""
         with _named_errors(path):
-            files, inner = self._place(self._real_path(path, path, follow=follow))
-            found = files.stat(inner)
+            real = self._real_path(path, path, follow=follow)
+            files, inner = self._place(real)
+            # A shell's own file system follows a link here; what lists it does not.
+            is_link = self._whole is not None and self._link_target(real) is not None
+            found = _listed(files, inner) if is_link else files.stat(inner)
         return found["file_type"], found["size"], found["modified"]
 
     def is_directory(self, path: str, *, follow: bool) -> bool:
@@ -147,7 +179,7 @@ class BashkitFiles:
         if recursive and self.exists(path) and self.is_directory(path, follow=True):
             return
         files, inner = self._kept_place(path, follow=recursive)
-        if inner == "/":
+        if self._is_home(files, inner):
             raise file_error(errno.EEXIST, path)
         with _named_errors(path):
             files.mkdir(inner, recursive=recursive)
@@ -164,8 +196,8 @@ class BashkitFiles:
             raise file_error(errno.EISDIR, path)
         files, inner = self._kept_place(path, follow=False)
         with _named_errors(path):
-            if inner == "/":
-                _clear(files)
+            if self._is_home(files, inner):
+                _clear(files, inner)
             else:
                 files.remove(inner, recursive=recursive)
 
@@ -182,8 +214,12 @@ class BashkitFiles:
     def _mounted(self, real: str) -> tuple[FileSystem, str] | None:
         for point in KEPT:
             if real == point or real.startswith(f"{point}/"):
-                return self.kept(point), real[len(point) :] or "/"
+                files, root = self._home(point)
+                return files, posixpath.join(root, real[len(point) + 1 :]).rstrip("/") or "/"
         return None
+
+    def _is_home(self, files: FileSystem, inner: str) -> bool:
+        return (files, inner) in self._homes.values()
 
     def _real_path(self, path: str, asked: str, *, follow: bool = True) -> str:
         """Return the path with symlinks resolved, the last one only with `follow`."""
@@ -210,7 +246,7 @@ class BashkitFiles:
 
     def _link_target(self, real: str) -> str | None:
         place = self._mounted(real)
-        if place is None or place[1] == "/":
+        if place is None or self._is_home(*place):
             return None
         try:
             return place[0].read_link(place[1])
@@ -236,6 +272,35 @@ def _empty_file_system() -> FileSystem:
     return files
 
 
-def _clear(files: FileSystem) -> None:
-    for entry in files.read_dir("/"):
-        files.remove(f"/{entry['name']}", recursive=True)
+def _names(files: FileSystem, folder: str) -> set[str]:
+    return {entry["name"] for entry in files.read_dir(folder)}
+
+
+def _listed(files: FileSystem, path: str) -> dict[str, Any]:
+    """Return what the directory of a path says of it."""
+    folder, name = posixpath.split(path)
+    found: dict[str, Any] = next(entry["metadata"] for entry in files.read_dir(folder) if entry["name"] == name)
+    return found
+
+
+def _clear(files: FileSystem, folder: str = "/") -> None:
+    for name in _names(files, folder):
+        files.remove(posixpath.join(folder, name), recursive=True)
+
+
+def _copy(source: FileSystem, folder: str, target: FileSystem, into: str) -> None:
+    for entry in source.read_dir(folder):
+        path, copy, found = (
+            posixpath.join(folder, entry["name"]),
+            posixpath.join(into, entry["name"]),
+            entry["metadata"],
+        )
+        if found["file_type"] == "symlink":
+            target.symlink(source.read_link(path), copy)
+            continue
+        if found["file_type"] == "directory":
+            target.mkdir(copy)
+            _copy(source, path, target, copy)
+        else:
+            target.write_file(copy, source.read_file(path))
+        target.chmod(copy, found["mode"])

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 OUTPUT_LIMIT = 10 * 1024 * 1024
 """Bytes that bashkit keeps of each output stream (0.20.1, profile Interactive)."""
+SMALL_OUTPUT_LIMIT = 1024 * 1024
+"""The same for a small shell (profile Standard)."""
 
 _STDIN, _SCRIPT = "/run/stdin", "/run/command"
 
@@ -32,8 +34,11 @@ def open_shell(
     seconds: float,
     network: tuple[tuple[str, ...] | None, bool] | None,
     builtins: Mapping[str, Any],
+    small: bool = False,
 ) -> Bash:
     """Return a shell for one command. `network` is what it may reach and whether private addresses too; None: nothing.
+
+    A `small` one keeps SMALL_OUTPUT_LIMIT bytes of each stream, and has no sqlite3: WebAssembly has none.
 
     Raises `OSError` when `cwd` is no directory.
     """
@@ -46,12 +51,11 @@ def open_shell(
         hostname="sandbox",
         cwd=cwd,
         env={"HOME": HOME, **env},
-        # Standard would keep 1 MiB of output and count commands twice.
-        profile=ExecutionProfile.Interactive,
+        profile=ExecutionProfile.Standard if small else ExecutionProfile.Interactive,
         max_commands=commands,
         max_loop_iterations=loop_iterations,
         timeout_seconds=seconds,
-        sqlite=True,
+        sqlite=not small,
         custom_builtins=builtins,
         network=_network_option(network),
     )
@@ -76,11 +80,12 @@ def with_stdin(shell: Bash, script: str, stdin: bytes | None) -> str:
 
 
 class Printed:
-    """What a command has printed so far, up to OUTPUT_LIMIT. bashkit forgets it when a limit ends the command."""
+    """What a command has printed so far, up to a limit. bashkit forgets it when a limit ends the command."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = OUTPUT_LIMIT) -> None:
+        self.limit = limit
         self._chunks: list[tuple[str, str]] = []
-        self._room = [OUTPUT_LIMIT, OUTPUT_LIMIT]
+        self._room = [limit, limit]
 
     def __call__(self, stdout: str, stderr: str) -> None:
         """Take a piece; may be called from any thread."""
@@ -96,13 +101,20 @@ class Printed:
         """Return both streams from the piece number `start` on, and the number of pieces so far."""
         chunks = self._chunks[start:]
         stdout, stderr = ("".join(chunk[stream] for chunk in chunks).encode(errors="replace") for stream in (0, 1))
-        return stdout[:OUTPUT_LIMIT], stderr[:OUTPUT_LIMIT], start + len(chunks)
+        return stdout[: self.limit], stderr[: self.limit], start + len(chunks)
 
 
 def ended(result: Any, printed: Printed) -> tuple[bytes, bytes, int, str, str, str]:
     """Return how a command ended, as the fields of an `Outcome`, from bashkit's result."""
     if result.error is None:
-        return result.stdout_bytes, result.stderr_bytes, result.exit_code, "exited", "", _cut_note(result)
+        return (
+            result.stdout_bytes,
+            result.stderr_bytes,
+            result.exit_code,
+            "exited",
+            "",
+            _cut_note(result, printed.limit),
+        )
     detail = result.error.removeprefix("resource limit exceeded: ").removeprefix("execution error: ")
     stdout, stderr, _ = printed.taken()
     if detail.startswith("parse error"):
@@ -113,9 +125,9 @@ def ended(result: Any, printed: Printed) -> tuple[bytes, bytes, int, str, str, s
     return stdout, stderr, 1, "timeout" if timed_out else "limit", detail, ""
 
 
-def _cut_note(result: Any) -> str:
+def _cut_note(result: Any, limit: int) -> str:
     cut = [name for name in ("stdout", "stderr") if getattr(result, f"{name}_truncated")]
-    return f"{' and '.join(cut)} ended here after {OUTPUT_LIMIT >> 20} MiB; the rest was dropped." if cut else ""
+    return f"{' and '.join(cut)} ended here after {limit >> 20} MiB; the rest was dropped." if cut else ""
 
 
 def _network_option(network: tuple[tuple[str, ...] | None, bool] | None) -> Any:

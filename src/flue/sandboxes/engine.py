@@ -109,6 +109,11 @@ def as_outcome(fields: tuple[bytes, bytes, int, str, str, str]) -> Outcome:
 class Engine(Protocol):
     """Holds the files of one sandbox and runs its commands. File methods are those of `flue.ports.Sandbox`."""
 
+    @property
+    def about(self) -> str:
+        """Return what a model should know about commands here, beside what holds for every engine; empty as a rule."""
+        ...
+
     async def read_file(self, path: str) -> bytes:
         """Return the whole file; symlinks are followed."""
         ...

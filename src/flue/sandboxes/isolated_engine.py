@@ -70,6 +70,8 @@ async def open_isolated(options: EngineOptions, pool: WorkerPool) -> IsolatedEng
 class IsolatedEngine:
     """Implements `Engine` in a worker process."""
 
+    about = ""
+
     def __init__(self, options: EngineOptions, pool: WorkerPool) -> None:
         self._options = options
         self._pool = pool

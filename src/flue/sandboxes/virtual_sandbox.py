@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import posixpath
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from flue.errors import DefinitionError
+from flue.errors import DefinitionError, SandboxError
 from flue.harness.env import SessionEnv
 from flue.ports import ExecResult, FileStat
 from flue.sandboxes.bashkit_engine import open_bashkit
@@ -14,6 +15,7 @@ from flue.sandboxes.engine import Command, Engine, EngineOptions, Limits, Networ
 from flue.sandboxes.isolation import default_pool
 from flue.sandboxes.places import KEPT, WORKSPACE
 from flue.sandboxes.results import TIMEOUT_EXIT_CODE, check_environment, text_result, timeout_note
+from flue.sandboxes.synchronous_engine import open_synchronous
 
 if TYPE_CHECKING:
     from flue.sandboxes.worker_pool import WorkerPool
@@ -63,7 +65,7 @@ class VirtualSandboxFactory:
     async def create_session_env(self, *, id: str, cwd: str | None = None) -> SessionEnv:
         """Return the environment of a new sandbox; its working directory exists. Raises `SandboxError`."""
         engine = await self._open_engine(self._options)
-        sandbox = VirtualSandbox(engine, self._options.limits)
+        sandbox = VirtualSandbox(engine, self._options.limits, network=self._options.network is not None)
         env = SessionEnv(sandbox, self._cwd, on_close=sandbox.close)
         for path in {self._cwd, env.resolve_path(cwd or ".")}.difference(KEPT):
             if not await engine.exists(path):
@@ -74,25 +76,21 @@ class VirtualSandboxFactory:
         return f"virtual({len(self._options.files)} files, cwd={self._cwd!r})"
 
 
+_HAS_THREADS = sys.platform != "emscripten"
 _STOPPED = {"limit": "The command was stopped: {}.", "crashed": "The command was ended: {}."}
 
 
 class VirtualSandbox:
     """Implements the `Sandbox` port over an engine."""
 
-    description = (
-        "A simulated bash with files in memory. Files under /workspace, /home/user and /tmp last between commands; "
-        "anything written elsewhere, and every cd, export and function, is gone when the command ends. There are no "
-        "background processes, and no git, python or package managers."
-    )
-    """What a model should know about the place its commands run in."""
-
     ephemeral = True
     """Its files end with it. A conversation that goes on in another sandbox is told so."""
 
-    def __init__(self, engine: Engine, limits: Limits) -> None:
+    def __init__(self, engine: Engine, limits: Limits, *, network: bool = False) -> None:
         self._engine = engine
         self._limits = limits
+        self.description = _description(engine.about, network=network)
+        """What a model should know about the place its commands run in."""
 
     async def read_file(self, path: str) -> bytes:
         """Return the whole file; symlinks are followed."""
@@ -159,9 +157,18 @@ class VirtualSandbox:
         return text_result(*printed, outcome.exit_code, stopped, outcome.note)
 
 
+def _description(about: str, *, network: bool) -> str:
+    missing = "git, python or package managers" if network else "network, git, python or package managers"
+    return (
+        "A simulated bash with files in memory. Files under /workspace, /home/user and /tmp last between commands; "
+        "anything written elsewhere, and every cd, export and function, is gone when the command ends. There are no "
+        f"background processes, and no {missing}. {about}"
+    ).rstrip()
+
+
 def _engine(isolated: bool | WorkerPool | None) -> OpenEngine:
     if isolated is False:
-        return open_bashkit
+        return _open_here
     if isolated is not None and isolated is not True and not hasattr(isolated, "give_back"):
         raise DefinitionError(
             f"virtual(): isolated must be true, false or a WorkerPool, got {type(isolated).__name__}.",
@@ -170,13 +177,23 @@ def _engine(isolated: bool | WorkerPool | None) -> OpenEngine:
     async def open_engine(options: EngineOptions) -> Engine:
         pool = default_pool() if isolated is None or isolated is True else isolated
         if pool is None and isolated is None:
-            return await open_bashkit(options)
+            return await _open_here(options)
+        if not _HAS_THREADS:
+            raise SandboxError(
+                "An isolated sandbox needs processes, which a Worker has not.",
+                code="sandbox_unavailable",
+                hint="Leave out isolated=, or use a container sandbox.",
+            )
         from flue.sandboxes.isolated_engine import open_isolated
         from flue.sandboxes.worker_pool import pool_of_this_loop
 
         return await open_isolated(options, pool or await pool_of_this_loop())
 
     return open_engine
+
+
+async def _open_here(options: EngineOptions) -> Engine:
+    return await (open_bashkit if _HAS_THREADS else open_synchronous)(options)
 
 
 def _checked_files(files: Mapping[str, str | bytes]) -> dict[str, bytes]:
