@@ -454,6 +454,9 @@ class World:
                         await ended
         while event.waits:
             await event.waits.pop()
+        # Those who wait for its end hear of it first.
+        for _ in range(4):
+            await asyncio.sleep(0)
         event.end()
 
 
