@@ -152,16 +152,65 @@ def lose_connection_at_commit(connection: PostgresConnection, *, committed: bool
     real = connection._raw
 
     class Losing:
-        closed = True
+        closed = False
+        info = real.info
 
         def execute(self, sql: str) -> None:
             assert sql == "COMMIT"
             if committed:
                 real.execute(sql)
-            real.close()
+            self.close()
             raise psycopg.OperationalError("server closed the connection unexpectedly")
 
+        def close(self) -> None:
+            self.closed = True
+            real.close()
+
     connection._raw = Losing()  # type: ignore[assignment]
+
+
+# DUR-15
+async def test_a_crash_that_gives_the_number_of_a_lost_transaction_to_another_is_no_commit(
+    tmp_path: Path, server: PostgresServer
+) -> None:
+    name = InPostgres().location(tmp_path)
+    async with InPostgres().opened(tmp_path):
+        pass
+
+    def connect() -> Any:
+        return postgres_connection.connect(os.environ[URL], name, 10)
+
+    raw = connect()
+    postgres_connection.migrate(raw, name)
+    raw.close()
+    connection = PostgresConnection(connect, "channel", "sender", "one")
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("INSERT INTO lanes (lane, depth) VALUES (?, 1)", ("lost",))
+    connection.wait()
+    commit = connection._raw.execute
+
+    def crash(sql: str) -> Any:
+        # Nothing of it is on disk; others use up its number and the next ones.
+        server.restart()
+        with connect() as other:
+            for number in range(20):
+                other.execute("INSERT INTO lanes (lane, depth) VALUES (%s, 1)", [f"lane-{number}"])
+        return commit(sql)
+
+    connection._raw.execute = crash  # type: ignore[method-assign,assignment]
+    with pytest.raises(LostConnectionError):
+        connection.execute("COMMIT")
+    lanes = connection._raw.execute("SELECT COUNT(*), COUNT(*) FILTER (WHERE lane = 'lost') FROM lanes").fetchone()
+    assert lanes == (20, 0)
+    connection.close()
+
+
+async def test_a_writer_that_ends_in_good_order_leaves_no_mark(tmp_path: Path) -> None:
+    async with InPostgres().opened(tmp_path) as store:
+        await store.admit(admission("s1"), now=1)
+    async with InPostgres().opened(tmp_path) as store:
+        assert isinstance(store, PostgresStore)
+        assert await store._read(lambda tx: tx.rows("SELECT writer FROM writers")) == []
 
 
 async def test_two_nodes_that_wait_for_each_other_are_both_served(tmp_path: Path) -> None:

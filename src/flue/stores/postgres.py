@@ -61,7 +61,7 @@ class PostgresStore(SqlStore):
         self._notifications: Notifications | None = None
         self._writers = [
             GroupCommit(
-                self._open_writer,
+                partial(self._open_writer, f"{self._sender}-{number}"),
                 judge=postgres_connection.judge,
                 explain=postgres_connection.explain,
                 closed=lambda: store_closed("The Postgres store"),
@@ -145,8 +145,8 @@ class PostgresStore(SqlStore):
 
     # -------------------------------------------------------------------------------------------- connections
 
-    def _open_writer(self) -> Connection:
-        return PostgresConnection(self._open, self._channel, self._sender)
+    def _open_writer(self, writer: str) -> Connection:
+        return PostgresConnection(self._open, self._channel, self._sender, writer)
 
     def _open(self) -> psycopg.Connection[Any]:
         """Open a connection to a database with our tables."""

@@ -10,12 +10,14 @@ from typing import Any
 
 from flue.durable.records import Wake
 from flue.errors import DurabilityError, FlueError, UsageError
+from flue.stores import postgres_marks
 from flue.stores.connection import Cursor
 from flue.stores.failures import newer_format
 from flue.stores.group_commit import Verdict
 from flue.stores.postgres_driver import conninfo_to_dict, psycopg
 from flue.stores.postgres_driver import errors as pg
 from flue.stores.postgres_driver import sql as pg_sql
+from flue.stores.postgres_marks import Marks
 from flue.stores.sql.schema import durable_tables
 
 # Any number will do, as long as it is the same in every Flue and in nobody else's advisory locks.
@@ -49,6 +51,7 @@ MIGRATIONS: tuple[Sequence[str], ...] = (
         "ALTER TABLE sessions ADD COLUMN start BIGINT NOT NULL DEFAULT 0",
         "ALTER TABLE sessions ADD COLUMN usage TEXT",
     ),
+    (postgres_marks.TABLE,),
 )
 """What turns format n into format n+1; a new schema starts at format 0. Only ever add to the end."""
 
@@ -110,15 +113,18 @@ class PostgresConnection:
     that meets it, so the transaction is run again step by step.
 
     When it is lost while a commit is under way, the database is asked, over a new connection, what became of the
-    transaction: a commit that has happened is reported as such, and only one that has not raises (DUR-15).
+    transaction: a commit that has happened is reported as such, and only one that has not raises (DUR-15). `writer`
+    names who uses it, and later ones after it; nobody else has that name.
     """
 
-    def __init__(self, connect: Callable[[], psycopg.Connection[Any]], channel: str, sender: str) -> None:
+    def __init__(
+        self, connect: Callable[[], psycopg.Connection[Any]], channel: str, sender: str, writer: str = ""
+    ) -> None:
         self._connect = connect
         self._channel = channel
         self._sender = sender
         self._raw = connect()
-        self._transaction: str | None = None
+        self._marks = Marks(writer)
         self._wakes: dict[Wake, None] = {}
         self._sending = contextlib.ExitStack()
         self._pipeline: psycopg.Pipeline | None = None
@@ -149,6 +155,8 @@ class PostgresConnection:
 
     def close(self) -> None:
         """Close the connection."""
+        self._stop_sending()
+        self._marks.forget(self._raw)
         self._raw.close()
 
     def wait(self) -> None:
@@ -170,14 +178,13 @@ class PostgresConnection:
 
     def _begin(self) -> Cursor:
         self._wakes.clear()
-        cursor = self._raw.execute("BEGIN; SELECT pg_current_xact_id()::text")
-        cursor.nextset()
-        row = cursor.fetchone()
-        assert row is not None
-        self._transaction = row[0]
+        self._marks.enrol(self._raw)
         if not self._step_by_step:
             self._pipeline = self._sending.enter_context(self._raw.pipeline())
         self._step_by_step = False
+        with self.attributing():
+            cursor = self._raw.execute("BEGIN")
+            self._marks.put(self._raw)
         return _Rows(self, cursor)
 
     def _stop_sending(self) -> None:
@@ -191,25 +198,28 @@ class PostgresConnection:
         if self._wakes:
             texts = [f"{self._sender} {wake.kind} {_short(wake.key or wake.owner)}" for wake in self._wakes]
             self._raw.execute("SELECT pg_notify(%s, wake) FROM unnest(%s::text[]) AS wake", [self._channel, texts])
-        transaction, self._transaction = self._transaction, None
+        process = self._raw.info.backend_pid
         try:
             return _Rows(self, self._raw.execute("COMMIT"))
         except psycopg.OperationalError as error:
-            if not self._raw.closed or transaction is None:
+            if not is_lost(error):
                 raise
-            if not self._has_committed(transaction):
+            close_quietly(self._raw)
+            if not self._has_committed(process):
                 raise LostConnectionError from error
             return _Rows(self, self._raw.cursor())
 
-    def _has_committed(self, transaction: str) -> bool:
-        """Find out, over a new connection, what became of a transaction."""
+    def _has_committed(self, process: int) -> bool:
+        """Find out, over a new connection, what became of the last transaction."""
         while True:
-            with contextlib.suppress(psycopg.OperationalError):  # lost again
-                if self._raw.closed:
-                    self._raw = self._connect()
-                row = self._raw.execute("SELECT pg_xact_status(%s::xid8)", [transaction]).fetchone()
-                if row is None or row[0] != "in progress":
-                    return row is not None and bool(row[0] == "committed")
+            if self._raw.closed:
+                self._raw = self._connect()
+            try:
+                return self._marks.is_there(self._raw, process)
+            except psycopg.OperationalError as error:
+                if not is_lost(error):
+                    raise
+                close_quietly(self._raw)  # lost again
             time.sleep(0.02)
 
 
