@@ -15,7 +15,8 @@ Rooms, innermost first; a room imports only rooms above it:
     sdk                                               the client of a deployed app
     cloudflare                                        the Workers target: Durable Objects, bindings, sockets that sleep
     serve                                             a project as a server process: versions, admission, its end
-    dev, build                                        the development server; what `flue build` writes
+    build                                             what `flue build` writes
+    dev                                               the development servers
     testing, cli
     __main__
 

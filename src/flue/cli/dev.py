@@ -7,8 +7,11 @@ from pathlib import Path
 
 from flue.cli.arguments import add_project_options
 from flue.cli.serving import check_port, source_of
+from flue.errors import ConfigError
+from flue.project.config import load_config
 from flue.project.layout import find_layout, shown
 from flue.serve.listening import listen, url_of
+from flue.serve.source import Source
 
 DEFAULT_PORT = 3583  # FLUE on a telephone's keypad
 
@@ -26,6 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM."""
+    if load_config(Path.cwd(), config=args.config, root=args.root, target=args.target).target == "cloudflare":
+        return _develop_worker(args)
     source = source_of(args)
     config = source.read_config()
     find_layout(config.root)  # modules with mistakes are waited for; a folder without a project is the wrong one
@@ -43,6 +48,30 @@ def execute(args: argparse.Namespace) -> int:
             lambda stop: develop(
                 source, config, listening, stop, url=url, allowed=[args.host, *args.allow_host], debug=args.debug
             )
+        )
+    say("Stopped.")
+    return code
+
+
+def _develop_worker(args: argparse.Namespace) -> int:
+    from flue.dev.cloudflare.server import develop_worker
+    from flue.serve.logs import logging_to_stderr, say
+    from flue.serve.process import Stop
+
+    cwd = Path.cwd()
+    config = load_config(cwd, config=args.config, root=args.root, target=args.target, output=args.output)
+    find_layout(config.root)
+    if args.allow_host:
+        raise ConfigError("--allow-host is for the target server.", code="invalid_arguments")
+    with listen(args.host, check_port(args.port)) as free:  # to say so now if it is taken
+        port = free.getsockname()[1]
+    source = Source(cwd=cwd, root=args.root, config=args.config, env=args.env, target=args.target, output=args.output)
+    say("Starting dev server")
+    if config.file is not None:
+        say(f"Loaded config: {shown(config.file, cwd)}")
+    with logging_to_stderr():
+        code = Stop().run(
+            lambda stop: develop_worker(source, config, stop, host=args.host, port=port, debug=args.debug)
         )
     say("Stopped.")
     return code

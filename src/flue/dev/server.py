@@ -12,10 +12,11 @@ from flue.dev.live import Live
 from flue.dev.page import page
 from flue.project.config import Config
 from flue.project.layout import shown, source_root_of
+from flue.project.loader import Project
 from flue.serve.logs import say
 from flue.serve.process import Stop
 from flue.serve.running import serve_until_stopped
-from flue.serve.site import Site, Version
+from flue.serve.site import Site
 from flue.serve.source import Environment, Source
 
 _HELLO = '{"message": "Hello"}'
@@ -44,7 +45,7 @@ async def develop(
             await live.load()
             say(f"Server: {url}")
             if site.version is not None:
-                say(_try(site.version, url))
+                say(hint_for(site.version.project, url))
             say("Press Ctrl+C to stop")
             watching = asyncio.create_task(live.watch())
             try:
@@ -57,9 +58,8 @@ async def develop(
         environment.restore()
 
 
-def _try(version: Version, url: str) -> str:
-    """Return a line that shows how to call the project."""
-    project = version.project
+def hint_for(project: Project, url: str) -> str:
+    """Return a line that shows how to call a project."""
     if project.app is not None:
         return f"Try: curl {url}/"
     for workflow in project.workflows.values():
