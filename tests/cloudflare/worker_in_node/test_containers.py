@@ -5,10 +5,13 @@ What stands in is the platform around the first Worker, and the container with w
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from flue.sdk import AsyncClient
@@ -128,6 +131,26 @@ async def test_a_command_that_takes_too_long_is_ended(running: NodeWorker, model
         assert "begun" in told(models)
         await client.agents.invoke("coder", "bob", called("bash", command="sleep 2; ls"))
     assert not (work / "late").exists()
+
+
+async def test_an_abort_ends_the_command_in_the_container(
+    running: NodeWorker, models: ProviderServer, work: Path
+) -> None:
+    body = {"message": called("bash", command="echo > begun; sleep 3; echo > ended")}
+    streamed = {"accept": "text/event-stream"}
+    async with (
+        httpx2.AsyncClient(base_url=running.url, timeout=60) as http,
+        http.stream("POST", "/agents/coder/cat", json=body, headers=streamed) as answer,
+        AsyncClient(base_url=running.url) as client,
+    ):
+        deadline = time.monotonic() + 60
+        while not (work / "begun").exists():
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+        await client.agents.abort("coder", "cat", answer.headers["x-flue-submission-id"])
+        await client.agents.invoke("coder", "cat", called("bash", command="sleep 3; ls"))
+    assert "begun" in told(models)
+    assert "ended" not in told(models)
 
 
 async def test_a_stub_as_the_sandbox_is_a_container_in_its_workspace(
