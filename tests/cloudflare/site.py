@@ -13,6 +13,8 @@ from typing import Any
 from flue.cloudflare.bundle import Bundle
 from flue.cloudflare.names import REGISTRY, agent_class, workflow_class
 from flue.cloudflare.store import DurableObjectStore
+from flue.engine.log_settings import LogSettings
+from flue.engine.pruning import KeepFor
 from flue.messages import Message
 from flue.ports import Clock
 from flue.project.layout import name_of
@@ -50,7 +52,14 @@ class Site(World):
         self._folder = folder
         self._ids = SequentialIds()
 
-    async def deploy_project(self, files: Mapping[str, str], *, handlers: Iterable[str] = ()) -> None:
+    async def deploy_project(
+        self,
+        files: Mapping[str, str],
+        *,
+        handlers: Iterable[str] = (),
+        log: LogSettings | None = None,
+        keep: KeepFor = FOREVER,
+    ) -> None:
         """Deploy a project; paths are relative to its source root."""
         from flue.cloudflare.isolate import Platform
         from flue.cloudflare.worker import worker
@@ -66,11 +75,13 @@ class Site(World):
             handlers=tuple(handlers),
             project=version,
             version=version,
+            log=log or LogSettings(),
+            keep=keep,
         )
         made = worker(
             bundle,
             Platform(
-                store=lambda state, clock: DurableObjectStore(state.storage, clock, keep=FOREVER),
+                store=lambda state, clock, keep: DurableObjectStore(state.storage, clock, keep=keep),
                 models=_NoModels,
                 clock=lambda: self.clock,
                 ids=lambda: self._ids,

@@ -45,7 +45,7 @@ class Clockwork:
             self._drive,
             owner=owner,
             fire_due=self._schedules.fire_due,
-            settings=EngineSettings(hibernates=True),
+            settings=EngineSettings(hibernates=True, keep=isolate.bundle.keep),
         )
         self._loaded = False
 

@@ -17,6 +17,7 @@ from flue.cloudflare.bundle import Bundle
 from flue.cloudflare.context import Environment
 from flue.cloudflare.names import DurableClass, agent_class, workflow_class
 from flue.cloudflare.store import DurableObjectStore
+from flue.engine.pruning import KeepFor
 from flue.harness.sandbox import SandboxFactory
 from flue.host import SystemClock, SystemIds
 from flue.ports import Clock, Ids, ModelSource
@@ -31,7 +32,7 @@ from flue.server.served import Served, of_project
 class Platform:
     """What is different in tests: how a Worker's ports are made. `folder` is where projects are unpacked."""
 
-    store: Callable[[js.State, Clock], DurableObjectStore]
+    store: Callable[[js.State, Clock, KeepFor], DurableObjectStore]
     models: Callable[[], ModelSource]
     clock: Callable[[], Clock] = SystemClock
     ids: Callable[[], Ids] = SystemIds
@@ -60,8 +61,9 @@ class Isolate:
     @cached_property
     def project(self) -> Project:
         """Return the project; it is loaded when it is first used. Raises `ConfigError`."""
-        root = self._root
-        return load_project(config=Config("cloudflare", root, root / "dist"), package=self._package)
+        root, bundle = self._root, self.bundle
+        config = Config("cloudflare", root, root / "dist", log=bundle.log, keep=bundle.keep)
+        return load_project(config=config, package=self._package)
 
     @cached_property
     def own_module(self) -> ModuleType:
@@ -84,6 +86,10 @@ class Isolate:
     def served(self) -> Served:
         """Return what the project serves. Raises `ConfigError`."""
         return of_project(self.project)
+
+    def store(self, state: js.State) -> DurableObjectStore:
+        """Return the store of an object."""
+        return self.platform.store(state, self.clock, self.bundle.keep)
 
     def environment(self, env: js.Native) -> Environment:
         """Return the environment that a handler was given: the same for all."""

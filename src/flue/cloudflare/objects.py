@@ -54,7 +54,7 @@ class FlueObject:
         self.env = env
         self.name = Name(state)
         self._state = state
-        self._store = isolate.platform.store(state, isolate.clock)
+        self._store = isolate.store(state)
         self._telling = Telling(self._store, isolate.clock, self.name)
         self._application = _ObjectApplication(self)
         self._apps: dict[int, FlueApp] = {}
@@ -160,7 +160,8 @@ class FlueObject:
                 adapt_sandbox=adapt_stub,
                 clock=self.isolate.clock,
                 ids=self.isolate.ids,
-                settings=SETTINGS,
+                settings=replace(SETTINGS, keep=served.keep),
+                log=served.log,
                 announced=False,
                 runs_changed=self._telling.tell,
             ) as service:

@@ -67,6 +67,5 @@ class Registry:
 
     def _clock(self) -> Clockwork:
         if self._clockwork is None:
-            store = self._isolate.platform.store(self._state, self._isolate.clock)
-            self._clockwork = Clockwork(self._isolate, store)
+            self._clockwork = Clockwork(self._isolate, self._isolate.store(self._state))
         return self._clockwork

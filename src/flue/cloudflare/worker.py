@@ -26,6 +26,7 @@ from flue.cloudflare.names import REGISTRY, DurableClass, agent_class, workflow_
 from flue.cloudflare.objects import FlueObject
 from flue.cloudflare.registry import Registry
 from flue.cloudflare.store import DurableObjectStore
+from flue.engine.pruning import KeepFor
 from flue.ports import Clock, ModelSource
 
 
@@ -70,8 +71,8 @@ def worker(bundle: Bundle, platform: Platform | None = None) -> Worker:
     return Worker(Isolate(bundle, platform or Platform(store=_store, models=_models)))
 
 
-def _store(state: js.State, clock: Clock) -> DurableObjectStore:
-    return DurableObjectStore(state.storage, clock)
+def _store(state: js.State, clock: Clock, keep: KeepFor) -> DurableObjectStore:
+    return DurableObjectStore(state.storage, clock, keep=keep)
 
 
 def _models() -> ModelSource:

@@ -29,7 +29,7 @@ _KEYS = (*_TEXTS, "log", "keep")
 class Config:
     """A resolved configuration: absolute paths. `file` is where it was read, None when there is none.
 
-    `log` and `keep` are for servers: what the event log holds, and how long what has ended is kept.
+    `log` and `keep` are for the server or the Worker: what the event log holds, and how long what has ended is kept.
     """
 
     target: Target

@@ -14,6 +14,8 @@ import pytest
 
 from flue.build.cloudflare.jsonc import read_jsonc
 from flue.cli.main import main
+from flue.engine.log_settings import LogSettings
+from flue.engine.pruning import KeepFor
 from tests.build.cloudflare.conftest import use_index
 from tests.build.conftest import write_files
 
@@ -38,6 +40,13 @@ FILES = {
     ".agents/skills/greet/SKILL.md": "---\nname: greet\ndescription: Greets.\n---\nGreet.\n",
     "AGENTS.md": "Be kind.\n",
     "README.md": "Not for the Worker.\n",
+    "flue.toml": """
+        [log]
+        errors = "redacted"
+        [keep]
+        runs = "12h"
+        prompts = "forever"
+    """,
     "wrangler.jsonc": """
         {
             "name": "reports", // the Worker's
@@ -142,6 +151,25 @@ def test_the_entry_names_the_classes_and_the_bundle_holds_what_the_loader_reads(
     wanted = {name for name in FILES if name.startswith((".flue/", ".agents/")) and not name.endswith(".key")}
     assert set(files) == wanted | {"AGENTS.md"}
     assert files[".flue/texts/greeting.py"] == "GREETING = 'Grüße'\n"
+
+
+def test_the_bundle_carries_what_the_configuration_says_of_logs_and_of_keeping(build: Build) -> None:
+    build()
+    first = bundled("BUNDLE.log, BUNDLE.keep, BUNDLE.version")
+    keep = KeepFor(runs=12 * 3600.0, prompts=None)
+    assert first.startswith(f"({LogSettings(errors='redacted')!r}, {keep!r}, ")
+    Path("flue.toml").write_text('[keep]\nruns = "13h"\n', encoding="utf-8")
+    build()
+    assert bundled("BUNDLE.version") not in first
+    assert bundled("BUNDLE.log, BUNDLE.keep") == repr((LogSettings(), KeepFor(runs=13 * 3600.0)))
+
+
+def bundled(expression: str) -> str:
+    """Return how something of the built module is written."""
+    program = f"from flue_bundle import BUNDLE; print(repr(({expression})))"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd="dist/worker/src", capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def test_wrangler_is_pointed_to_the_merged_configuration_and_to_the_packages(build: Build) -> None:

@@ -48,7 +48,7 @@ def build(layout: Layout, config: Config, *, environment: str | None = None, wit
     check_output(config)
     check_modules_link(config.root)
     before = earlier(config, LOCK)
-    plan = plan_worker(layout, environment=environment, without=[config.output, *without], before=before)
+    plan = plan_worker(layout, config, environment=environment, without=[config.output, *without], before=before)
 
     def write(folder: Path) -> None:
         write_texts(folder, plan.texts(config.output))

@@ -12,6 +12,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from flue.build.sources import find_sources
+from flue.engine.log_settings import LogSettings
+from flue.engine.pruning import KeepFor
+from flue.project.config import Config
 from flue.project.layout import Layout
 
 # Of a project whose modules lie in its root, what no agent reads.
@@ -37,9 +40,14 @@ _BESIDE = ("AGENTS.md", "CLAUDE.md", ".agents/")
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """The project's files by their paths in it, and what was left out although it was not to be expected."""
+    """The project's files by their paths in it, and what was left out although it was not to be expected.
+
+    `log` and `keep` are what its configuration says of its events.
+    """
 
     files: Mapping[str, bytes]
+    log: LogSettings
+    keep: KeepFor
     secrets: tuple[str, ...] = ()
     links: tuple[str, ...] = ()
 
@@ -48,7 +56,7 @@ class Bundle:
         return any(text.encode() in data for data in self.files.values())
 
 
-def read_bundle(layout: Layout, *, without: Iterable[Path]) -> Bundle:
+def read_bundle(layout: Layout, config: Config, *, without: Iterable[Path]) -> Bundle:
     """Read what a Worker needs of a project: the source root with all that is in it, `AGENTS.md`, `.agents/`."""
     found = find_sources(layout.root, without=[*without, layout.root / "python_modules"])
     source = layout.source_root.relative_to(layout.root).as_posix()
@@ -59,12 +67,13 @@ def read_bundle(layout: Layout, *, without: Iterable[Path]) -> Bundle:
         return name.startswith((f"{source}/", *_BESIDE))
 
     files = {name: path.read_bytes() for name, path in found.files.items() if is_read(name)}
-    return Bundle(files, tuple(filter(is_read, found.secrets)), tuple(filter(is_read, found.links)))
+    secrets, links = (tuple(filter(is_read, names)) for names in (found.secrets, found.links))
+    return Bundle(files, config.log, config.keep, secrets, links)
 
 
 def bundle_module(bundle: Bundle, layout: Layout, own: Iterable[str], own_version: str) -> str:
     """Return the text of the module `flue_bundle`; `own` are the names of the user's `cloudflare.py`."""
-    digest = hashlib.sha256(own_version.encode())
+    digest = hashlib.sha256(f"{own_version}\0{bundle.log}\0{bundle.keep}\0".encode())
     for name, data in sorted(bundle.files.items()):
         digest.update(f"{name}\0{len(data)}\0".encode())
         digest.update(data)
@@ -72,6 +81,8 @@ def bundle_module(bundle: Bundle, layout: Layout, own: Iterable[str], own_versio
     return f"""\
 # Written by flue build.
 from flue.cloudflare.bundle import Bundle
+from flue.engine.log_settings import LogSettings
+from flue.engine.pruning import KeepFor
 
 BUNDLE = Bundle(
     project={layout.root.name!r},
@@ -79,6 +90,8 @@ BUNDLE = Bundle(
     agents={tuple(sorted(layout.agents))!r},
     workflows={tuple(sorted(layout.workflows))!r},
     handlers={tuple(sorted(_HANDLERS.intersection(own)))!r},
+    log={bundle.log!r},
+    keep={bundle.keep!r},
     files={{
 {files}    }},
 )

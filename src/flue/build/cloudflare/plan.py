@@ -24,6 +24,7 @@ from flue.build.cloudflare.wrangler_file import has_sandbox_package, read_own_ex
 from flue.build.cloudflare.wrangler_merge import Merged, merge_wrangler
 from flue.build.own_wheel import installed
 from flue.cloudflare.names import durable_classes
+from flue.project.config import Config
 from flue.project.layout import Layout
 
 WORKER, SANDBOXES = "worker", "sandboxes"
@@ -89,7 +90,7 @@ class Plan:
 
 
 def plan_worker(
-    layout: Layout, *, environment: str | None, without: Iterable[Path] = (), before: Path | None = None
+    layout: Layout, config: Config, *, environment: str | None, without: Iterable[Path] = (), before: Path | None = None
 ) -> Plan:
     """Read a project and find its packages.
 
@@ -101,7 +102,7 @@ def plan_worker(
     pyodide = find_pyodide(root)
     merged, additions = _merge(layout, bytecode=pyodide is not None)
     document = select_environment(merged.document, environment)
-    bundle = read_bundle(layout, without=without)
+    bundle = read_bundle(layout, config, without=without)
     lock = lock_worker(root, before=before)
     vendored = vendor(lock, own_modules(librarian=bundle.mentions(_LIBRARIAN)), pyodide)
     return Plan(layout, environment, additions, merged, document, bundle, lock, vendored, pyodide)

@@ -120,6 +120,7 @@ class Local:
             chosen = env.get(ENVIRONMENT) or None
             plan = plan_worker(
                 find_layout(root, target="cloudflare"),
+                self._config,
                 environment=chosen,
                 without=[self._config.output, *([] if named is None else [named])],
                 before=earlier(self._config, LOCK) or _there(self._folder / LOCK),
