@@ -53,6 +53,11 @@ def test_the_target_is_written_by_its_own_name(flue: Flue, root: Path, target: s
     assert load_config(root).target == written
 
 
+def test_a_project_for_cloudflare_is_tried_where_its_bindings_are(flue: Flue) -> None:
+    """`flue run`, which refuses such a target, is not what comes next."""
+    assert flue("init", "--target", "cloudflare").err.splitlines()[-1] == "[flue] Next: flue dev"
+
+
 def test_an_unknown_target_is_refused_and_nothing_written(flue: Flue, root: Path) -> None:
     done = flue("init", "--target", "x")
     assert done.code == 1

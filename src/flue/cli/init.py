@@ -91,7 +91,7 @@ def execute(args: argparse.Namespace) -> int:
             ) from error
         print(f"[flue] Wrote {path.relative_to(root)}", file=sys.stderr)
     enter = "" if root == Path.cwd() else f"cd {shlex.quote(str(root))} && "
-    print(f"[flue] Next: {enter}{_next_step(layout)}", file=sys.stderr)
+    print(f"[flue] Next: {enter}{_next_step(layout, target)}", file=sys.stderr)
     return 0
 
 
@@ -118,7 +118,9 @@ def _existing(root: Path, target: str) -> Layout | None:
         raise
 
 
-def _next_step(layout: Layout | None) -> str:
+def _next_step(layout: Layout | None, target: str) -> str:
+    if target == "cloudflare":
+        return "flue dev"  # `flue run` and `flue connect` have no Worker
     if layout is None:
         return 'flue run hello --payload \'{"name": "Ada"}\''
     if layout.workflows:
