@@ -5,6 +5,7 @@ from functools import partial
 from flue.testing import call
 from tests.cloudflare.office import CLERK, happened, submissions, until
 from tests.cloudflare.site import CHAT, Site, model
+from tests.cloudflare.standin.values import JsArray, JsObject, jsnull
 from tests.cloudflare.standin.world import Place
 from tests.engine.scenes import texts
 
@@ -115,6 +116,19 @@ async def test_code_of_an_object_knows_the_platform(cloud: Site) -> None:
     await cloud.deploy_project({"workflows/here.py": CONTEXT})
     answer = await cloud.call("POST", "/workflows/here?wait=result", json={})
     assert answer.json["result"] == ["worth", "worth", "FLUE_WORKFLOW_HERE", "HereWorkflow", True]
+
+
+async def test_nulls_in_json_variables_are_none(cloud: Site) -> None:
+    cloud.variables["LIMITS"] = JsObject({"a": jsnull, "b": JsArray([1, jsnull, JsObject({"c": jsnull})])})
+    shown = """
+        route = True
+
+        async def run(ctx):
+            return ctx.env["LIMITS"]
+    """
+    await cloud.deploy_project({"workflows/shown.py": shown})
+    answer = await cloud.call("POST", "/workflows/shown?wait=result", json={})
+    assert answer.json["result"] == {"a": None, "b": [1, None, {"c": None}]}
 
 
 async def test_events_that_are_no_requests_are_handled_by_the_users_functions(cloud: Site) -> None:

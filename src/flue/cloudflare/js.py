@@ -1,4 +1,4 @@
-"""The door to JavaScript: the only module, beside `js_rpc` and the entry of a build, that knows the platform's objects.
+"""The door to JavaScript: beside the entry of a build only `js_…` modules know the platform's objects.
 
 What goes in and out of its functions is plain Python, or a `Native`: an object of the platform's that is only handed
 on. `js` and `pyodide.ffi` come with Pyodide, `workers` with `workers-runtime-sdk`
@@ -13,8 +13,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mappi
 from typing import Any, Protocol, TypeAlias
 
 import js
-from pyodide.ffi import JsException, JsProxy, create_proxy, to_js
+from pyodide.ffi import JsException, JsProxy, create_proxy, jsnull, to_js
 from workers import DurableObject, WorkerEntrypoint, import_from_javascript
+
+from flue.cloudflare.js_timers import clear_cancelled_timers
 
 Native: TypeAlias = Any
 Headers = Iterable[tuple[str, str]]
@@ -278,7 +280,18 @@ def environment(env: Native) -> dict[str, Any]:
 
 def _variable(value: Native) -> Any:
     plain = isinstance(value, JsProxy) and value.constructor.name in ("Object", "Array")
-    return value.to_py() if plain else value
+    return _without_jsnull(value.to_py() if plain else value)
+
+
+def _without_jsnull(value: Any) -> Any:
+    """Return a JSON value with None for each null; `to_py` leaves them what they are (Pyodide 314.0.6)."""
+    match value:
+        case list():
+            return [_without_jsnull(item) for item in value]
+        case dict():
+            return {name: _without_jsnull(item) for name, item in value.items()}
+        case _:
+            return None if value is jsnull else value
 
 
 async def ask(binding: str, name: str, request: Request) -> Response:
@@ -415,10 +428,12 @@ def worker_class(handlers: WorkerHandlers, names: Iterable[str] = ()) -> type:
     """Return the class that handles what comes to the Worker; `names` are its events that are no requests."""
 
     async def fetch(self: Any, request: Native) -> Native:
+        clear_cancelled_timers()
         return await handlers.fetch(Request(request), self.env)
 
     def handler(name: str) -> Callable[..., Any]:
         async def handle(self: Any, *arguments: Any) -> Any:
+            clear_cancelled_timers()
             return await handlers.handle(name, self.env, *arguments)
 
         return handle
@@ -433,7 +448,13 @@ def object_class(name: str, make: Callable[[State, Native], ObjectHandlers]) -> 
     class Object(DurableObject):  # type: ignore[misc]  # the SDK has no types
         def __init__(self, ctx: Native, env: Native) -> None:
             super().__init__(ctx, env)
-            self._handlers = make(State(self.ctx), self.env)
+            self._made = make(State(self.ctx), self.env)
+
+        @property
+        def _handlers(self) -> ObjectHandlers:
+            # With each event: an object is not always made in the event loop.
+            clear_cancelled_timers()
+            return self._made
 
         async def fetch(self, request: Native) -> Native:
             return await self._handlers.fetch(Request(request))

@@ -159,23 +159,25 @@ def _forgive(task: asyncio.Task[Any]) -> None:
         task.exception()
 
 
+def kept(callback: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what calls a function for whom it is scheduled by now."""
+    owner = _Now.owner
+
+    def run(*arguments: Any) -> None:
+        if owner is not None and owner.over:
+            owner.missed.append(lambda: callback(*arguments))
+            return
+        with running_for(owner):
+            callback(*arguments)
+
+    return run
+
+
 @contextmanager
 def owned_loop(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
     """Have a loop's callbacks run for whom they were scheduled by, and its tasks belong to who started them."""
     factory = loop.get_task_factory()
     call_soon, call_at = loop.call_soon, loop.call_at
-
-    def kept(callback: Callable[..., Any]) -> Callable[..., Any]:
-        owner = _Now.owner
-
-        def run(*arguments: Any) -> None:
-            if owner is not None and owner.over:
-                owner.missed.append(lambda: callback(*arguments))
-                return
-            with running_for(owner):
-                callback(*arguments)
-
-        return run
 
     loop.call_soon = lambda callback, *args, **more: call_soon(kept(callback), *args, **more)  # type: ignore[method-assign]
     loop.call_at = lambda when, callback, *args, **more: call_at(when, kept(callback), *args, **more)  # type: ignore[method-assign]
@@ -185,3 +187,5 @@ def owned_loop(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
     finally:
         loop.set_task_factory(factory)
         del loop.call_soon, loop.call_at
+        # Replaced by what a Worker does to its loop.
+        vars(loop).pop("call_later", None)

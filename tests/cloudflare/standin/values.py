@@ -206,9 +206,7 @@ def to_js(value: Any, *, dict_converter: Any = None, **_: Any) -> Any:
 
 
 def to_python(value: Any) -> Any:
-    """Convert a JavaScript value, deeply."""
-    if value is jsnull:
-        return None
+    """Convert a JavaScript value, deeply; `jsnull` stays, as in Pyodide 314.0.6."""
     return value.to_py() if isinstance(value, JsProxy) else value
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from tests.cloudflare.standin import streams, values, web
+from tests.cloudflare.standin import streams, timers, values, web
 from tests.cloudflare.standin.world import World, wait_until
 
 
@@ -166,7 +166,9 @@ _MODULES = {
             "TransformStream": streams.TransformStream,
             "Uint8Array": values.Uint8Array,
             "WebSocketPair": web.WebSocketPair,
+            "clearTimeout": timers.clear_timeout,
             "fetch": _fetch,
+            "setTimeout": timers.set_timeout,
         },
     ),
     "pyodide": _module("pyodide", {"__path__": []}),
