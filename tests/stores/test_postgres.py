@@ -28,6 +28,7 @@ from flue.stores.postgres_connection import LostConnectionError, PostgresConnect
 BINARIES = find_binaries()
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.timeout(60),  # a server starts first, and crashes and recovers in between
     pytest.mark.skipif(BINARIES is None, reason=f"needs Postgres 15 or newer: {INSTALL}"),
 ]
 URL = "FLUE_TEST_POSTGRES"
