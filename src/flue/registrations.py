@@ -20,11 +20,12 @@ class Registrations:
     `providers` and `overrides` map provider ids to what `flue.models` put there; `observers` are event subscribers;
     `schedules` are of `flue.definitions.schedule`.
     `parent` is looked at when a name is missing here (the process's own registrations, for a project). `root` is the
-    project's directory, empty for the process.
+    project's directory and `target` where it is to run, both empty for the process.
     """
 
     parent: Registrations | None = None
     root: str = ""
+    target: str = ""
     providers: dict[str, Any] = field(default_factory=dict)
     overrides: dict[str, Any] = field(default_factory=dict)
     observers: list[Callable[..., Any]] = field(default_factory=list)

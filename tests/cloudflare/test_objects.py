@@ -56,3 +56,16 @@ async def test_what_is_not_served_is_answered_in_the_worker(cloud: Site, path: s
     answer = await cloud.call("POST", path, json={})
     assert (answer.status, json.loads(answer.body)["error"]["type"].endswith("_not_found")) == (404, True)
     assert cloud.names("Chat") == []
+
+
+async def test_objects_given_to_asgi_are_refused_since_no_durable_object_would_keep_their_work(cloud: Site) -> None:
+    app = """
+        import flue
+
+        app = flue.asgi(agents={"helper": flue.create_agent(model="anthropic/claude-haiku-4-5")})
+    """
+    cloud.variables["FLUE_MODE"] = "local"
+    await cloud.deploy_project({"agents/chat.py": CHAT, "app.py": app})
+    answer = await cloud.call("POST", "/agents/helper/ann", json={"message": "Hello"})
+    assert answer.status == 500
+    assert "On Cloudflare flue.asgi() serves the project's modules" in answer.json["error"]["dev"]

@@ -90,7 +90,7 @@ def load_project(
     if package is None:
         package = PrivatePackage(layout.source_root)
         package.install()
-    registrations = Registrations(parent=PROCESS, root=str(layout.root))
+    registrations = Registrations(parent=PROCESS, root=str(layout.root), target=config.target)
     try:
         with using_registrations(registrations):
             agents = {

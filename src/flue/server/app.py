@@ -187,11 +187,17 @@ def asgi(
     how the routes below `/runs` are reached: True, not at all (None), or middleware as a module's `route`.
 
     Nothing is loaded before the first request or the lifespan. Raises `UsageError` and `ConfigError` for `agents` and
-    `workflows` that cannot be served.
+    `workflows` that cannot be served; on Cloudflare none can (`needs_modules`).
     """
     source: Source
     if agents is None and workflows is None:
         source = Reference(root)
+    elif current_registrations().target == "cloudflare":
+        raise UsageError(
+            "On Cloudflare flue.asgi() serves the project's modules, not agents= or workflows=.",
+            code="needs_modules",
+            hint="Put them into modules in agents/ and workflows/, which get Durable Objects, and call flue.asgi().",
+        )
     else:
         folder = None if root is None else Path(root).resolve()
         served = of_objects(agents or {}, workflows or {}, current_registrations(), folder)
