@@ -12,6 +12,8 @@ from flue.durable.records import Run, RunQuery
 from flue.stores.sql.history import runs_query
 
 _TABLE = f"{PREFIX}pointers"
+FORGOTTEN_AT_ONCE = 200
+"""More than one telling can add: so forgetting a step with each keeps up."""
 # Columns are called as in `submissions`: the same query serves.
 _COLUMNS = (
     "id, recorded, target, instance, status, accepted_at, address, generation, settled_at, restarted_from, restarted_as"
@@ -28,12 +30,17 @@ _SCHEMA = "; ".join(
         f"CREATE INDEX IF NOT EXISTS {_TABLE}_status ON {_TABLE} (status, accepted_at, id)",
         f"CREATE INDEX IF NOT EXISTS {_TABLE}_target ON {_TABLE} (target, accepted_at, id)",
         f"CREATE INDEX IF NOT EXISTS {_TABLE}_both ON {_TABLE} (target, status, accepted_at, id)",
+        f"CREATE INDEX IF NOT EXISTS {_TABLE}_ended ON {_TABLE} (settled_at) WHERE settled_at IS NOT NULL",
     )
 )
 _TELL = (
     f"INSERT INTO {_TABLE} ({_COLUMNS}, object) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (id) DO UPDATE SET status = excluded.status, settled_at = excluded.settled_at,"
     f" restarted_as = excluded.restarted_as WHERE {_TABLE}.status = 'active'"
+)
+_FORGET = (
+    f"DELETE FROM {_TABLE} WHERE id IN"
+    f" (SELECT id FROM {_TABLE} WHERE settled_at < ? ORDER BY settled_at LIMIT {FORGOTTEN_AT_ONCE})"
 )
 
 
@@ -48,6 +55,10 @@ class Pointers:
         """Take note of how runs stand. One that has ended stays so: what was said before may arrive later."""
         for pointer in pointers:
             self._rows(_TELL, *_values(pointer.run), pointer.object)
+
+    def forget(self, *, ended_before: int) -> None:
+        """Forget some of the runs that ended before a time, in milliseconds since the epoch, the oldest first."""
+        self._rows(_FORGET, ended_before)
 
     def find(self, run_id: str) -> Pointer | None:
         """Return where a run is."""

@@ -1,4 +1,8 @@
-"""The registry: one object that knows where every run is, and that fires the project's schedules."""
+"""The registry: one object that knows where every run is, and that fires the project's schedules.
+
+It forgets runs when their objects delete them, a few whenever it is told of some or lists them; nothing wakes it up for
+that alone.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,8 @@ from flue.durable.records import RunQuery
 logger = logging.getLogger("flue")
 # How long a registry that cannot look at its schedules waits before it tries again, in milliseconds.
 _TRY_AGAIN = 60_000
+# How long a run that has ended is remembered at least, in seconds: what was said before may arrive after it.
+_LATE = 60.0
 
 
 class Registry:
@@ -53,10 +59,12 @@ class Registry:
         match what:
             case "tell":
                 self._pointers.tell(Pointer.of_json(values) for values in body)
+                self._forget()
             case "find":
                 found = self._pointers.find(body)
                 return None if found is None else found.to_json()
             case "list":
+                self._forget()
                 query = RunQuery(**{**body, "before": tuple(body["before"]) if body["before"] else None})
                 return [Pointer(run, "").to_json()["run"] for run in self._pointers.page(query)]
             case "wake":
@@ -64,6 +72,13 @@ class Registry:
             case _:
                 raise ValueError(f"The registry is asked {what!r}.")
         return None
+
+    def _forget(self) -> None:
+        """Forget some of what the runs' objects have deleted by now: they go by the same time."""
+        keep = self._isolate.bundle.keep.runs
+        if keep is not None:
+            now = self._isolate.clock.now_ms()
+            self._pointers.forget(ended_before=now - round(max(keep, _LATE) * 1000))
 
     def _clock(self) -> Clockwork:
         if self._clockwork is None:
