@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -123,6 +123,28 @@ class Body(JsProxy):
         return Promise.of(read())
 
 
+class AbortSignal(JsProxy):
+    """What tells a request that nobody waits for it."""
+
+    js_name = "AbortSignal"
+
+    def __init__(self) -> None:
+        self.on_abort: list[Callable[[], object]] = []
+
+
+class AbortController(JsProxy):
+    """Breaks off the request that has its signal, as long as that is not answered."""
+
+    js_name = "AbortController"
+
+    def __init__(self) -> None:
+        self.signal = AbortSignal()
+
+    def abort(self) -> None:
+        for break_off in self.signal.on_abort:
+            break_off()
+
+
 class Request(Body):
     """A request. Making one of another takes the other's body over."""
 
@@ -152,6 +174,7 @@ class Request(Body):
             source.body = ReadableStream()
             source.body.disturbed = True
         self.cf = jsnull
+        self.signal = options.get("signal") or AbortSignal()
 
     def clone(self) -> Request:
         raise AssertionError("a clone keeps the whole body in memory")

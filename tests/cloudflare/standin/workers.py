@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -136,12 +137,16 @@ def _module(name: str, contents: dict[str, Any]) -> ModuleType:
 
 
 def _fetch(input: Any, init: Any = None) -> values.Promise:
+    request = web.Request(input, init)
+
     async def answered() -> web.Response:
-        response = await _Here.world.internet(web.Request(input, init))
+        response = await _Here.world.internet(request)
         response.headers = response.headers.frozen()
         return response
 
-    return values.Promise.of(answered())
+    task = asyncio.ensure_future(answered())
+    request.signal.on_abort.append(task.cancel)
+    return values.Promise.of(task)
 
 
 def _import_from_javascript(name: str) -> Any:
@@ -157,6 +162,7 @@ _MODULES = {
     "js": _module(
         "js",
         {
+            "AbortController": web.AbortController,
             "Array": values.JsArray,
             "Headers": web.Headers,
             "Object": values.Object,
