@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -13,6 +14,25 @@ REPORT = """
     async def run(ctx):
         await ctx.step("count", lambda: 1)
         return {"asked": ctx.payload, "id": ctx.id, "method": ctx.req.method}
+"""
+LOCKED = """
+    import asyncio
+    from weakref import WeakKeyDictionary
+
+    from flue.cloudflare import get_cloudflare_context
+
+    route = True
+    locks = WeakKeyDictionary()
+
+    async def work(done, name):
+        async with locks.setdefault(get_cloudflare_context().agent_instance, asyncio.Lock()):
+            await asyncio.sleep(0)
+            done.append(name)
+
+    async def run(ctx):
+        done = []
+        await asyncio.gather(work(done, "a"), work(done, "b"))
+        return done
 """
 
 
@@ -69,3 +89,13 @@ async def test_objects_given_to_asgi_are_refused_since_no_durable_object_would_k
     answer = await cloud.call("POST", "/agents/helper/ann", json={"message": "Hello"})
     assert answer.status == 500
     assert "On Cloudflare flue.asgi() serves the project's modules" in answer.json["error"]["dev"]
+
+
+async def test_a_lock_that_is_kept_for_each_object_serves_its_own_calls_while_another_object_holds_its(
+    cloud: Site,
+) -> None:
+    await cloud.deploy_project({"workflows/locked.py": LOCKED})
+    answers = await asyncio.gather(
+        *(cloud.call("POST", "/workflows/locked?wait=result", json={"n": number}) for number in range(3))
+    )
+    assert [answer.json["result"] for answer in answers] == [["a", "b"]] * 3
