@@ -41,7 +41,8 @@ def _handler(config: bytes) -> type[BaseHTTPRequestHandler]:
     version = re.search(rb"version='([0-9a-f]+)'", config)
     facts = {
         "version": version[1].decode() if version else None,
-        "variables": sorted({found.decode() for found in re.findall(rb"canary_\w+", config)}),
+        # Once for each Worker that has it.
+        "variables": sorted(found.decode() for found in re.findall(rb"canary_\w+", config)),
     }
 
     class Handler(BaseHTTPRequestHandler):

@@ -138,6 +138,28 @@ def test_the_named_environment_file_counts_and_the_environment_is_chosen(
     assert dev.end()[0] == 143
 
 
+def test_a_second_worker_is_served_beside_it_with_the_same_variables_and_without_docker(
+    start: Start, played: dict[str, str], tmp_path: Path
+) -> None:
+    write_files(
+        tmp_path / "project",
+        {
+            "wrangler.jsonc": """
+                {
+                    "durable_objects": { "bindings": [{ "name": "Box", "class_name": "Sandbox" }] },
+                    "migrations": [{ "tag": "v1", "new_sqlite_classes": ["Sandbox"] }],
+                    "containers": [{ "class_name": "Sandbox", "image": "./Dockerfile" }]
+                }
+            """,
+            "Dockerfile": "FROM docker.io/cloudflare/sandbox:0.12.10\n",
+            "package.json": '{"dependencies": {"@cloudflare/sandbox": "0.12.10"}}',
+        },
+    )
+    dev = start(PATH=str(Path(sys.executable).parent), **played)
+    assert dev.ask()["variables"] == ["canary_env", "canary_env"]
+    assert "Docker does not run here" in dev.said
+
+
 def test_without_the_runtimes_python_it_says_so_and_ends(start: Start, tmp_path: Path) -> None:
     bundles = tmp_path / "bundles"
     bundles.mkdir()

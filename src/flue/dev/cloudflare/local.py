@@ -19,6 +19,7 @@ from flue.build.cloudflare.record import RECORD
 from flue.build.cloudflare.vendor import MODULES
 from flue.build.cloudflare.wrangler_file import WRANGLER_FILES
 from flue.build.output import earlier
+from flue.dev.cloudflare.second import prepare_second
 from flue.dev.cloudflare.tools import Tools, bundle_folder, docker_runs, workerd_with_bundle, wrangler_environment
 from flue.dev.cloudflare.variables import local_variables, watched
 from flue.dev.cloudflare.wrangler import RELOAD_SECONDS, Wrangler
@@ -191,6 +192,8 @@ class Local:
         containers = made.containers and await asyncio.to_thread(docker_runs)
         if made.containers and not containers:
             say("warning: Docker does not run here, so container sandboxes do not either")
+        if f"{SANDBOXES}/{CONFIG}" in made.texts:
+            prepare_second(self._folder / SANDBOXES, made.variables, containers=containers)
         command = self._tools.command(
             configs,
             host=self._host,
