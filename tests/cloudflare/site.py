@@ -57,10 +57,11 @@ class Site(World):
         files: Mapping[str, str],
         *,
         handlers: Iterable[str] = (),
+        own: Iterable[str] = (),
         log: LogSettings | None = None,
         keep: KeepFor = FOREVER,
     ) -> None:
-        """Deploy a project; paths are relative to its source root."""
+        """Deploy a project; paths are relative to its source root. `own` are classes of its cloudflare.py."""
         from flue.cloudflare.isolate import Platform
         from flue.cloudflare.worker import worker
 
@@ -91,10 +92,11 @@ class Site(World):
         classes = {agent_class(name): made.agent(name) for name in agents}
         classes |= {workflow_class(name): made.workflow(name) for name in workflows}
         classes[REGISTRY] = made.registry
+        own_classes = {name: made.own(name) for name in own}
         self.deploy(
             default=made.default,
-            classes={owned.class_name: made_class for owned, made_class in classes.items()},
-            bindings={owned.binding: owned.class_name for owned in classes},
+            classes={owned.class_name: made_class for owned, made_class in classes.items()} | own_classes,
+            bindings={owned.binding: owned.class_name for owned in classes} | {name: name for name in own_classes},
         )
 
     def agent(self, name: str, instance: str) -> Place:
