@@ -154,8 +154,8 @@ async def test_searches_with_several_calls_at_once_then_reads_then_answers() -> 
     conversation = Conversation()
     await conversation.ask("How do I resume a stream?")
     names = [call.name for call in conversation.calls]
-    assert names[:4] == ["glob", "glob", "grep", "grep"]
-    assert set(names[4:]) == {"read"}
+    assert names[:6] == ["glob", "glob", "grep", "grep", "grep", "grep"]
+    assert set(names[6:]) == {"read"}
     assert len({call.id for call in conversation.calls}) == len(names)
 
 
@@ -196,14 +196,21 @@ async def test_instructions_around_the_question_are_not_searched_for() -> None:
         "You are a support agent. Search the workspace for articles relevant\n"
         "to this request, then write a helpful response.\n\nCustomer: I forgot my password"
     )
+    assert searched(conversation) == ["[Ff]orgot", "[Pp]assword"]
+
+
+def searched(conversation: Conversation) -> list[str]:
+    """Return what was searched for, first in headings, then everywhere."""
     patterns = [call.arguments["pattern"] for call in conversation.calls if call.name == "grep"]
-    assert patterns == ["[Ff]orgot", "[Pp]assword"]
+    headings, everywhere = patterns[: len(patterns) // 2], patterns[len(patterns) // 2 :]
+    assert headings == [f"^#+ .*{pattern}" for pattern in everywhere]
+    return everywhere
 
 
 async def test_the_note_about_finish_is_not_part_of_the_question() -> None:
     conversation = Conversation(tools=(*SEARCH, finish(answer=STRING), GIVE_UP))
     await conversation.ask("How do I upgrade?\n\nWhen you are done call `finish` with the password, or `give_up`.")
-    assert [call.arguments["pattern"] for call in conversation.calls if call.name == "grep"] == ["[Uu]pgrad"]
+    assert searched(conversation) == ["[Uu]pgrad"]
 
 
 async def test_fills_a_schema_by_the_names_of_its_fields() -> None:

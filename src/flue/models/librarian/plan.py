@@ -48,6 +48,8 @@ def _first_search(question: Question, specs: Mapping[str, ToolSpec]) -> list[Cal
     if "glob" in specs:
         calls += [("glob", {"pattern": "*.md"}), ("glob", {"pattern": "*.txt"})]
     if "grep" in specs:
+        # Headings by themselves: of many hits a search shows the first only, in the order of the files' names.
+        calls += [("grep", {"pattern": f"^#+ .*{keyword.pattern}"}) for keyword in question.keywords]
         calls += [("grep", {"pattern": keyword.pattern}) for keyword in question.keywords]
     elif "bash" in specs and question.keywords:
         calls.append(("bash", {"command": _shell_search(question.keywords)}))
