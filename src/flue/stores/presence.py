@@ -148,6 +148,7 @@ class Presence:
             descriptor = self._own.pop(name, None)
         if descriptor is None:
             return False
+        self._unread.pop(name, None)
         (self._directory / name).unlink(missing_ok=True)
         os.close(descriptor)
         return True
@@ -190,14 +191,13 @@ class Presence:
     # ------------------------------------------------------------------------------------------ the thread
 
     def _start(self) -> None:
-        if self._closing:
-            return
-        if self._thread is None:
+        with self._lock:  # owners are registered in another thread than followers
+            if self._closing or self._thread is not None:
+                self._interrupt()
+                return
             self._self_pipe = os.pipe()
             self._thread = threading.Thread(target=self._watch, name="flue-store-presence", daemon=True)
             self._thread.start()
-        else:
-            self._interrupt()
 
     def _interrupt(self) -> None:
         if self._self_pipe is not None:
