@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from importlib import import_module
+from types import ModuleType
 from typing import Any
-
-import js
-from pyodide.ffi import JsException, to_js
 
 from flue.cloudflare.fetch_transport import FetchedResponse, FetchTransport
 from flue.errors import ProviderError
@@ -16,43 +15,13 @@ from flue.messages import AssistantMessage, TextContent, ToolSpec, ToolSpecs, Tr
 from flue.models.providers import APIS
 from flue.ports import ModelInfo, ModelRequest
 
+# The SDK of Workers has no part in `fetch`, and is not installed here.
+sys.modules["workers"] = workers = ModuleType("workers")
+vars(workers).update(dict.fromkeys(("DurableObject", "WorkerEntrypoint", "import_from_javascript"), object))
+js = import_module("flue.cloudflare.js")
+
 LOOK = ToolSpec("look", "Look somewhere.", {"type": "object", "properties": {"at": {"type": "string"}}})
 PATIENCE = 0.5  # seconds
-
-
-class JsExchange:
-    """One request through JavaScript's `fetch`."""
-
-    def __init__(self, url: str, *, method: str, headers: Mapping[str, str], body: bytes | None) -> None:
-        self._controller = js.AbortController.new()
-        options = {"method": method, "headers": dict(headers), "redirect": "manual", "signal": self._controller.signal}
-        if body is not None:
-            options["body"] = body
-        self._promise = js.fetch(url, to_js(options, dict_converter=js.Object.fromEntries))
-        self._reader: Any = None
-
-    async def answer(self) -> tuple[int, list[tuple[str, str]]]:
-        """Return status and headers."""
-        try:
-            response = await self._promise
-        except JsException as error:
-            raise OSError(str(error)) from None
-        self._reader = response.body and response.body.getReader()
-        return response.status, [tuple(pair) for pair in response.headers]
-
-    async def read(self) -> memoryview | None:
-        """Return the next piece."""
-        if not self._reader:
-            return None
-        try:
-            result = await self._reader.read()
-        except JsException as error:
-            raise OSError(str(error)) from None
-        return None if result.done else result.value.to_memoryview()
-
-    def abort(self) -> None:
-        """Drop the connection."""
-        self._controller.abort()
 
 
 class Impatient(FetchTransport):
@@ -69,7 +38,7 @@ async def ask(api: str, base_url: str, text: str) -> dict[str, Any]:
     """Return what the model said to one text, or how that failed."""
     module, name = APIS[api]
     model = getattr(import_module(module), name)(
-        ModelInfo("fake", "m", api), Impatient(JsExchange), base_url=base_url, api_key="test-key"
+        ModelInfo("fake", "m", api), Impatient(js.Exchange), base_url=base_url, api_key="test-key"
     )
     transcript = Transcript()
     transcript.append(UserMessage((TextContent(text),)))

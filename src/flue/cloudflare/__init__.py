@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flue.cloudflare.container import ContainerSandbox, get_sandbox
     from flue.cloudflare.context import CloudflareContext, get_cloudflare_context
+    from flue.cloudflare.workers_ai import register_workers_ai
 
 _EXPORTS = {
     "container": ("ContainerSandbox", "get_sandbox"),
     "context": ("CloudflareContext", "get_cloudflare_context"),
+    "workers_ai": ("register_workers_ai",),
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names}
 
-__all__ = ["CloudflareContext", "ContainerSandbox", "get_cloudflare_context", "get_sandbox"]
+__all__ = ["CloudflareContext", "ContainerSandbox", "get_cloudflare_context", "get_sandbox", "register_workers_ai"]
 
 
 def __getattr__(name: str) -> Any:

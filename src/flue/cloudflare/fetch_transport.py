@@ -60,16 +60,24 @@ class FetchTransport:
         """
         _check(url, headers)
         exchange = self._fetch(url, method=method, headers=headers, body=content or None)
-        response = FetchedResponse(exchange, url, read_timeout)
-        try:
-            await response.open()
-        except BaseException:
-            await response.aclose()
-            raise
-        return response
+        return await opened(exchange, url, read_timeout)
 
     async def aclose(self) -> None:
         """Do nothing: the platform pools connections."""
+
+
+async def opened(exchange: Exchange, url: str, read_timeout: float | None) -> FetchedResponse:
+    """Return the response of an exchange once its head is there; `url` is what errors call the host by.
+
+    Raises a retryable `ProviderError` (code `provider_unreachable`).
+    """
+    response = FetchedResponse(exchange, url, read_timeout)
+    try:
+        await response.open()
+    except BaseException:
+        await response.aclose()
+        raise
+    return response
 
 
 class FetchedResponse:

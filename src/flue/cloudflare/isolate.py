@@ -17,6 +17,7 @@ from flue.cloudflare.bundle import Bundle
 from flue.cloudflare.context import Environment
 from flue.cloudflare.names import DurableClass, agent_class, workflow_class
 from flue.cloudflare.store import DurableObjectStore
+from flue.cloudflare.workers_ai import offer_workers_ai
 from flue.engine.pruning import KeepFor
 from flue.harness.sandbox import SandboxFactory
 from flue.host import SystemClock, SystemIds
@@ -63,7 +64,9 @@ class Isolate:
         """Return the project; it is loaded when it is first used. Raises `ConfigError`."""
         root, bundle = self._root, self.bundle
         config = Config("cloudflare", root, root / "dist", log=bundle.log, keep=bundle.keep)
-        return load_project(config=config, package=self._package)
+        project = load_project(config=config, package=self._package)
+        offer_workers_ai(project.registrations)
+        return project
 
     @cached_property
     def own_module(self) -> ModuleType:

@@ -319,15 +319,12 @@ def wait_until(work: Awaitable[Any]) -> Future[Any]:
     return task
 
 
-class Exchange:
-    """One request through `fetch`, under way; see `flue.cloudflare.fetch_transport.Exchange`."""
+class _Exchange:
+    """A response that is awaited, and what drops it; see `flue.cloudflare.fetch_transport.Exchange`."""
 
-    def __init__(self, url: str, *, method: str, headers: Mapping[str, str], body: bytes | None) -> None:
+    def __init__(self, begin: Callable[[Native], Native]) -> None:
         self._controller = js.AbortController.new()
-        options = {"method": method, "headers": dict(headers), "redirect": "manual", "signal": self._controller.signal}
-        if body is not None:
-            options["body"] = body
-        self._promise = js.fetch(url, to_js(options, dict_converter=js.Object.fromEntries))
+        self._promise = begin(self._controller.signal)
         self._reader: Native = None
 
     async def answer(self) -> tuple[int, list[tuple[str, str]]]:
@@ -352,6 +349,29 @@ class Exchange:
     def abort(self) -> None:
         """Drop the connection."""
         self._controller.abort()
+
+
+class Exchange(_Exchange):
+    """One request through `fetch`, under way."""
+
+    def __init__(self, url: str, *, method: str, headers: Mapping[str, str], body: bytes | None) -> None:
+        options: dict[str, Any] = {"method": method, "headers": dict(headers), "redirect": "manual"}
+        if body is not None:
+            options["body"] = body
+        super().__init__(lambda signal: js.fetch(url, _object({**options, "signal": signal})))
+
+
+class Inference(_Exchange):
+    """One question to Workers AI through a binding, under way; `inputs` is JSON."""
+
+    def __init__(self, binding: str, model: str, inputs: bytes, options: Mapping[str, Any]) -> None:
+        ai, asked = getattr(bindings(), binding), js.JSON.parse(inputs.decode())
+        given = {**options, "returnRawResponse": True}
+        super().__init__(lambda signal: ai.run(model, asked, _object({**given, "signal": signal})))
+
+
+def _object(value: Mapping[str, Any]) -> Native:
+    return to_js(dict(value), dict_converter=js.Object.fromEntries)
 
 
 # ------------------------------------------------------------------------------------------------------- classes

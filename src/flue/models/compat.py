@@ -28,6 +28,8 @@ class Compat:
     requires_reasoning_content_on_assistant_messages: bool = False
     supports_prompt_cache_key: bool = False
     zai_tool_stream: bool = False
+    # An answer that only calls tools goes back with null for its text; else with an empty one.
+    supports_null_content: bool = True
     # A complete answer may end without a finish reason (Ollama sends null).
     finish_reason_optional: bool = False
     # openai-responses
@@ -72,6 +74,16 @@ HOSTS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("opencode.ai", _PLAIN),
     ("gateway.ai.cloudflare.com", {**_MAX_TOKENS, "supports_strict_mode": False, "auth": "cloudflare-gateway"}),
     ("api.cloudflare.com", _PLAIN),
+    (
+        "workers-binding.ai",  # what the binding of Workers AI asks
+        {
+            **_MAX_TOKENS,
+            "supports_strict_mode": False,
+            "supports_usage_in_streaming": False,
+            "supports_null_content": False,
+            "send_session_affinity_headers": True,
+        },
+    ),
     ("openrouter.ai", {"thinking_format": "openrouter"}),
     ("githubcopilot.com", {"auth": "bearer"}),
     (":11434", {**_MAX_TOKENS, "finish_reason_optional": True}),  # Ollama's port

@@ -18,13 +18,15 @@ RETRYABLE_KINDS = re.compile(
     re.IGNORECASE,
 )
 # A spent budget answers 429 too, and asking again cannot help.
-SPENT = re.compile(r"insufficient_quota|billing_hard_limit|credit balance is too low", re.IGNORECASE)
+SPENT = re.compile(
+    r"insufficient_quota|billing_hard_limit|credit balance is too low|used up your daily free allocation", re.IGNORECASE
+)
 # How providers say that a conversation no longer fits: the words of their own answers.
 OVERFLOW = re.compile(
     r"prompt is too long|request_too_large|input is too long for requested model|exceeds the context window"
     r"|exceeds (?:the )?(?:model'?s )?maximum context length of [\d,]+ tokens?"
     r"|input token count.*exceeds the maximum|maximum prompt length is \d+|reduce the length of the messages"
-    r"|maximum context length is [\d,]+ tokens"
+    r"|maximum context length is [\d,]+ tokens|exceeded this model context window limit"
     r"|input \([\d,]+ tokens\) is longer than the model'?s context length \([\d,]+ tokens\)"
     r"|exceeds the limit of \d+|exceeds the available context size|greater than the context length"
     r"|context window exceeds limit|exceeded model token limit|too large for model with [\d,]+ maximum context length"
@@ -105,6 +107,8 @@ def error_text(body: bytes) -> tuple[str, str]:
         data = data[0]
     if isinstance(data, dict) and data.get("error"):
         return _describe(data["error"])
+    if isinstance(data, dict) and isinstance(listed := data.get("errors"), list) and listed:  # Cloudflare
+        return _describe(listed[0])
     return _describe(data)
 
 

@@ -133,6 +133,7 @@ class CompletionsEncoder(WireEncoder):
     def __init__(self, info: ModelInfo, compat: Compat) -> None:
         self._reasoning = compat.requires_reasoning_content_on_assistant_messages and info.reasoning
         self._strict = compat.supports_strict_mode
+        self._no_text = None if compat.supports_null_content else ""
 
     def tools(self, tools: ToolSpecs) -> bytes:
         """Return the tools."""
@@ -156,7 +157,11 @@ class CompletionsEncoder(WireEncoder):
         calls = [block for block in content if isinstance(block, ToolCall)]
         if not texts and not calls:
             return b""
-        wire: Json = {"role": "assistant", "content": "\n".join(texts) if texts else None, **self._thoughts(content)}
+        wire: Json = {
+            "role": "assistant",
+            "content": "\n".join(texts) if texts else self._no_text,
+            **self._thoughts(content),
+        }
         if calls:
             wire["tool_calls"] = [
                 {

@@ -133,10 +133,21 @@ def register_provider(
         "cost": cost or {},
         "compat": compat or {},
     }
-    facts = {name: _facts(id, {**shared, **_snake_keys(id, name, own)}) for name, own in (models or {}).items()}
+    facts = model_facts(id, models or {}, shared)
     current_registrations().providers[id] = RegisteredProvider(
         id, api, base_url, _facts(id, shared), facts, api_key or None, _checked_headers(id, headers)
     )
+
+
+def model_facts(
+    id: str, models: Mapping[str, Mapping[str, Any]], shared: Mapping[str, Any] | None = None
+) -> dict[str, ModelFacts]:
+    """Return what a registration says of single models; `shared` is what holds for all of them where they say nothing.
+
+    Raises `ModelSetupError` (code `invalid_provider`).
+    """
+    every = _NO_FACTS if shared is None else shared
+    return {name: _facts(id, {**every, **_snake_keys(id, name, own)}) for name, own in models.items()}
 
 
 def configure_provider(
@@ -193,6 +204,14 @@ def _checked_headers(id: str, headers: Mapping[Any, Any] | None) -> dict[str, st
 
 
 _FACTS = ("context_window", "max_tokens", "reasoning", "input", "cost", "compat", "thinking_level_map")
+_NO_FACTS: Mapping[str, Any] = {
+    "context_window": 0,
+    "max_tokens": 0,
+    "reasoning": False,
+    "input": ("text",),
+    "cost": {},
+    "compat": {},
+}
 _PRICES = ("input", "output", "cache_read", "cache_write")
 
 

@@ -185,7 +185,12 @@ def _unknown_provider(provider: str, model_id: str) -> ModelSetupError:
         )
     names = [*provider_ids(), *LOCAL_SERVERS, "demo"]
     close = get_close_matches(provider, names, n=3, cutoff=0.5)
-    if provider in BRIDGED:
+    if provider == "cloudflare":
+        hint = (
+            "Workers AI by its binding is there on Cloudflare only; elsewhere use "
+            f"'cloudflare-workers-ai/{model_id}', with an API token."
+        )
+    elif provider in BRIDGED:
         bridged = f"{BRIDGE}/{BRIDGED[provider]}:{model_id}"
         hint = f"Its protocol is not built in; pydantic-ai's is: use {bridged!r} with the extra flue-agents[{BRIDGE}]."
     elif close:

@@ -25,6 +25,17 @@ def free_port() -> int:
 def files(provider: str) -> dict[str, str]:
     """Return the project's files; its models are at the address `provider`."""
     return {
+        "wrangler.jsonc": json.dumps({"ai": {"binding": "AI"}, "vars": {"AI_UPSTREAM": f"{provider}/v1"}}),
+        ".flue/agents/thinker.py": """
+            from flue import create_agent, tool
+
+            @tool(description="Add two numbers.")
+            def add(a: int, b: int) -> int:
+                return a + b
+
+            route = True
+            agent = create_agent(model="cloudflare/@cf/openai/gpt-oss-120b", tools=[add])
+        """,
         ".flue/provider.py": f"""
             from flue import register_provider
 

@@ -104,6 +104,18 @@ for (const { name, class_name: className, script_name: script } of config.durabl
   env[name] = new DurableObjectNamespace(objects);
 }
 Object.assign(env, config.vars);
+if (config.ai) env[config.ai.binding] = { run: ask };
+
+// The binding of Workers AI, as far as it is used: it asks a provider of Chat Completions at AI_UPSTREAM.
+async function ask(model, inputs, { signal, extraHeaders, gateway, returnRawResponse }) {
+  if (!returnRawResponse || gateway?.id !== "default") throw new Error("not asked as it is meant to be");
+  return await fetch(`${env.AI_UPSTREAM}/chat/completions`, {
+    method: "POST",
+    signal,
+    headers: { ...extraHeaders, "content-type": "application/json", authorization: "Bearer test-key" },
+    body: JSON.stringify({ model, stream_options: { include_usage: true }, ...inputs }),
+  });
+}
 if (!new Set(glue.workers(main)).has("Default")) throw new Error("the main module has no class Default");
 
 async function answer(request) {

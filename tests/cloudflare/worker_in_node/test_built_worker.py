@@ -90,6 +90,20 @@ async def test_an_answer_streams_while_the_model_speaks(running: NodeWorker, mod
     assert times[-1] - times[0] > 0.2
 
 
+async def test_models_of_workers_ai_are_asked_through_the_binding(running: NodeWorker, models: ProviderServer) -> None:
+    async with AsyncClient(base_url=running.url) as client:
+        done = await client.agents.invoke("thinker", "adding", '[[call add {"a": 2, "b": 3}]][[then]]')
+        failed = asyncio.create_task(
+            client.agents.invoke("thinker", "failing", "[[times 1 error 529]] [[say At last.]]")
+        )
+        assert (await failed).result["text"] == "At last."
+    assert (done.result["text"], done.result["model"]) == (
+        "5",
+        {"provider": "cloudflare", "id": "@cf/openai/gpt-oss-120b"},
+    )
+    assert {request.json["model"] for request in models.requests} == {"@cf/openai/gpt-oss-120b"}
+
+
 async def test_a_socket_answers_two_prompts_the_second_after_the_object_slept(
     running: NodeWorker, models: ProviderServer
 ) -> None:
