@@ -61,7 +61,7 @@ bench: $(BENCH)/installed ## Measure beside raw httpx2, other frameworks and the
 	@$(BENCH)/bin/python -m benchmarks $(ARGS)
 
 faults: $(VENV)/installed-dev ## Run the tests that kill processes, break disks and run hostile scripts
-	@$(PYTEST) -m faults
+	@$(PYTEST) -m 'faults or properties' --hypothesis-profile=thorough
 
 chaos: $(VENV)/installed-dev ## Long runs: make chaos KILLS=10000 CUTS=100000 MINUTES=60 [SEED=…], any of them
 	@test -n '$(KILLS)$(CUTS)$(MINUTES)' || { echo 'Say how long: KILLS= of servers, power CUTS=, MINUTES= of three nodes on Postgres.' >&2; exit 2; }

@@ -87,6 +87,7 @@ def terminal(spawn: Callable[..., Any]) -> Iterator[Callable[..., Terminal]]:
         each.close()
 
 
+@pytest.mark.e2e
 def test_an_approval_is_asked_for_after_what_led_to_it(shop: Path, terminal: Callable[..., Terminal]) -> None:
     asked = terminal("shop", "ann")
     asked.until("> ")
@@ -101,6 +102,7 @@ def test_an_approval_is_asked_for_after_what_led_to_it(shop: Path, terminal: Cal
     assert asked.leave() == 0
 
 
+@pytest.mark.e2e
 def test_a_refusal_carries_its_reason_to_the_model(
     shop: Path, terminal: Callable[..., Terminal], provider: Any
 ) -> None:
@@ -155,6 +157,7 @@ def test_of_two_terminals_one_decides_and_the_others_question_goes_away(
     assert (first.leave(), second.leave()) == (0, 0)
 
 
+@pytest.mark.e2e
 def test_an_interrupt_at_the_question_aborts_the_prompt(shop: Path, terminal: Callable[..., Terminal]) -> None:
     asked = terminal("shop", "ann")
     asked.until("> ")
@@ -168,6 +171,7 @@ def test_an_interrupt_at_the_question_aborts_the_prompt(shop: Path, terminal: Ca
     assert asked.leave() == 0
 
 
+@pytest.mark.e2e
 def test_a_used_up_budget_is_asked_for(shop: Path, terminal: Callable[..., Terminal]) -> None:
     asked = terminal("thrifty", "ann")
     asked.until("> ")

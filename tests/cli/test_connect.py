@@ -136,6 +136,7 @@ def test_the_cloudflare_target_is_refused_with_a_way_to_call_it(flue: Flue, writ
     assert "curl https://<your-worker>/agents/support/" in done.err
 
 
+@pytest.mark.e2e
 def test_an_interrupt_aborts_the_prompt_and_one_between_prompts_ends(spawn: Spawn, write: Write, provider: Any) -> None:
     write({"agents/support.py": AGENT, ".env": provider.env_file})
     child = spawn("connect", "support", "c1")
@@ -180,6 +181,7 @@ agent = create_agent(model="ollama/test", tools=[wait])
     assert (done.code, done.out, "Traceback" in done.err) == (code, "", False)
 
 
+@pytest.mark.e2e
 def test_on_a_terminal_the_answer_stands_once_and_appears_while_it_streams(
     spawn: Spawn, write: Write, provider: Any
 ) -> None:

@@ -66,6 +66,7 @@ def killed(child: Child) -> None:
     child.process.wait(timeout=15)
 
 
+@pytest.mark.e2e
 def test_an_interrupted_run_is_recorded_as_aborted(spawn: Callable[..., Child], write: Write) -> None:
     root = write({"workflows/nightly.py": NIGHTLY})
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):

@@ -369,6 +369,7 @@ def test_a_run_of_another_process_is_followed_while_it_goes_on_and_ctrl_c_ends_t
     assert "run:end" in done.err
 
 
+@pytest.mark.e2e
 def test_a_reader_of_stdout_that_goes_away_is_no_traceback(flue: Flue, write: Write, spawn: Callable[..., Any]) -> None:
     write({"workflows/count.py": COUNT})
     run_id = run_of(flue("run", "count", "--payload", '{"to": 2000}'))

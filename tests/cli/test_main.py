@@ -40,6 +40,7 @@ def test_every_command_has_its_own_help(flue: Flue, name: str) -> None:
     assert "--debug" in done.out
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_a_closed_standard_stream_is_no_error(spawn: Callable[..., Any], write: Any, number: int) -> None:
     agent = 'from flue import create_agent\nagent = create_agent(model="demo/librarian")\n'

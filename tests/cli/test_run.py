@@ -290,6 +290,7 @@ def test_a_call_that_nobody_awaits_and_fails_is_logged_in_one_line(flue: Flue, w
     assert "failed and nobody awaited it" in done.err
 
 
+@pytest.mark.e2e
 def test_an_interrupt_ends_the_run_in_good_order(spawn: Spawn, write: Write) -> None:
     source = """
         import asyncio, sys
@@ -424,6 +425,7 @@ def test_the_record_of_the_run_is_one_line_where_it_is_asked_for(flue: Flue, wri
     assert (served["agentName"], served["instanceId"], served["result"]) == ("a", "ada", "for ada")
 
 
+@pytest.mark.e2e
 def test_a_run_waits_for_its_event_and_says_so(spawn: Spawn, write: Write) -> None:
     source = """
         async def run(ctx):
@@ -472,6 +474,7 @@ def test_what_a_run_dispatches_is_done_before_the_command_ends(flue: Flue, write
     assert sorted(last) == ["tool", "tool", "user", "user"]
 
 
+@pytest.mark.e2e
 def test_a_result_that_the_terminal_cannot_show_is_escaped(spawn: Spawn, write: Write) -> None:
     write({"workflows/w.py": "async def run(ctx):\n    return 'ø'\n"})
     done = spawn("run", "w", env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}).finish()

@@ -7,7 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flue.definitions.timing import Timing, last_due, next_after, times_to_fire
@@ -171,7 +171,6 @@ def test_the_last_times_are_found_after_any_pause() -> None:
     assert last_due(Timing.of("s", at="2025-01-01"), first, now, 100) == [first]
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     expression=st.sampled_from(["*/7 * * * *", "30 2 * * *", "0 * * * *", "*/20 2 * * *", "5 1-3 * * 0", "0 0 1 * *"]),
     start=st.integers(ms("2026-01-01T00:00Z"), ms("2026-12-01T00:00Z")),

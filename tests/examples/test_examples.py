@@ -96,6 +96,7 @@ def test_support_articles_finds_the_article(run: Run) -> None:
     assert "password reset email" in response
 
 
+@pytest.mark.e2e
 def test_the_mcp_example_asks_a_server_that_it_starts(run: Run) -> None:
     answer = run("mcp", "orders", question="What is the order status of A-1042?")["answer"]
     assert answer.startswith("Order A-1042: shipped on Tuesday.")
@@ -107,6 +108,7 @@ def test_the_webhook_agent_answers_for_an_instance(run: Run) -> None:
     assert answer["run"].startswith("run_")
 
 
+@pytest.mark.e2e
 async def test_assistant_calls_its_tools_and_remembers_at_the_second_connect(checkout: Path) -> None:
     first, status = await connect(checkout, "My name is Alice.", "What is the status of my order A-1042?")
     assert first.startswith("Noted")
@@ -180,6 +182,7 @@ def test_skills_answers_by_the_files_of_a_skill_and_by_a_skill_of_the_workspace(
     assert "On Sunday the shop is closed." in result["hours"]
 
 
+@pytest.mark.e2e
 async def test_demo_answers_its_own_question_on_stdout_and_shows_its_work_on_stderr(checkout: Path) -> None:
     status, out, err = await start(sys.executable, str(checkout / "examples" / "support" / "demo.py"))
     assert status == 0, err
@@ -189,6 +192,7 @@ async def test_demo_answers_its_own_question_on_stdout_and_shows_its_work_on_std
     assert "→ read docs/guides/sessions.md" in err
 
 
+@pytest.mark.e2e
 async def test_observability_counts_events_and_writes_them_as_json_lines(checkout: Path) -> None:
     root = str(checkout / "examples" / "observability")
     payload = json.dumps({"question": "When is the library open?"})
@@ -203,6 +207,7 @@ async def test_observability_counts_events_and_writes_them_as_json_lines(checkou
     assert "weekdays" not in json.dumps(lines)
 
 
+@pytest.mark.e2e
 async def test_observability_prints_the_spans_of_a_prompt(checkout: Path) -> None:
     status, out, err = await start(sys.executable, str(checkout / "examples" / "observability" / "trace.py"))
     assert status == 0, err
@@ -211,6 +216,7 @@ async def test_observability_prints_the_spans_of_a_prompt(checkout: Path) -> Non
     assert "execute_tool grep" in inner
 
 
+@pytest.mark.e2e
 async def test_a_script_without_await_remembers(checkout: Path, tmp_path: Path) -> None:
     ask = str(checkout / "examples" / "sync-script" / "ask.py")
     status, out, err = await start(sys.executable, ask, cwd=tmp_path)
@@ -218,6 +224,7 @@ async def test_a_script_without_await_remembers(checkout: Path, tmp_path: Path) 
     assert "you said: “My name is Alice.”" in out
 
 
+@pytest.mark.e2e
 async def test_demo_uses_a_server_of_ones_own_by_its_base_url(checkout: Path) -> None:
     given = {"answer": "Write a function.", "source": "docs/x.md", "quote": "A function.", "confidence": "high"}
     script = [reply(calls=[call("grep", {"pattern": "tool"})]), reply(calls=[call("finish", given)])]
@@ -231,6 +238,7 @@ async def test_demo_uses_a_server_of_ones_own_by_its_base_url(checkout: Path) ->
     assert "offline" not in err
 
 
+@pytest.mark.e2e
 async def test_demo_says_in_one_line_what_is_wrong_with_a_model(checkout: Path) -> None:
     demo = str(checkout / "examples" / "support" / "demo.py")
     status, out, err = await start(sys.executable, demo, env={"MODEL": "anthropic/claude-sonnet-4-6"})

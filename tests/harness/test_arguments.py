@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flue.errors import UsageError
@@ -333,7 +333,6 @@ ROOTS = st.builds(
 ).filter(lambda root: "$ref" not in root["$defs"]["two"])
 
 
-@settings(max_examples=100, deadline=None)
 @given(ROOTS, VALUES)
 @example({"enum": [1]}, True)
 @example({"uniqueItems": True}, [1, 1.0])
@@ -342,7 +341,6 @@ def test_validation_agrees_with_the_jsonschema_package(schema: dict[str, Any], v
     assert (find_issues(schema, value) == []) is expected, json.dumps([schema, value])
 
 
-@settings(max_examples=100, deadline=None)
 @given(ROOTS, VALUES)
 def test_coercion_keeps_its_input_and_whatever_fits_already(schema: dict[str, Any], value: Any) -> None:
     before = copy.deepcopy((schema, value))

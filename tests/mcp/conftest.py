@@ -21,11 +21,26 @@ from flue.mcp import McpServer
 from tests.mcp.office import Office
 
 
+_PATIENCE = 5.0
+
+
 class Uvicorn(uvicorn.Server):
-    """Leaves signals to pytest."""
+    """Leaves signals to pytest, and ends at once."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ended = asyncio.Event()
 
     def capture_signals(self) -> Any:
         return nullcontext()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self.ended.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
 
 
 class Site:
@@ -63,10 +78,12 @@ class Site:
 
     async def stop(self) -> None:
         """Go down at once; what is under way breaks off."""
-        self._server.should_exit = self._server.force_exit = True
+        self._server.ended.set()
         for connection in list(self._server.server_state.connections):
             connection.transport.abort()
         await self._task
+        if answering := self._server.server_state.tasks:
+            await asyncio.wait(answering, timeout=_PATIENCE)
         self._socket.close()
 
     def _app(self) -> ASGIApp:

@@ -86,9 +86,9 @@ async def test_a_call_without_an_answer_times_out_and_later_calls_work(transport
     office = usual()
     async with (
         served(office, transport) as site,
-        connect_mcp_server("o", url=site.url, transport=transport, timeout=0.1) as server,
+        connect_mcp_server("o", url=site.url, transport=transport, timeout=0.5) as server,
     ):
-        with pytest.raises(McpError, match=r'call of "wait" got no answer .* within 0\.1 s') as caught:
+        with pytest.raises(McpError, match=r'call of "wait" got no answer .* within 0\.5 s') as caught:
             await call(server, "wait")
         assert caught.value.code == "mcp_timeout"
         assert text_of(await call(server, "echo", text="next")) == "next"
@@ -139,7 +139,7 @@ async def test_a_session_that_the_server_has_forgotten_is_replaced_and_the_call_
 
 async def test_a_call_that_times_out_in_a_session_is_cancelled_at_the_server(call: Call) -> None:
     office = usual()
-    async with served(office, sessions=True) as site, connect_mcp_server("o", url=site.url, timeout=0.1) as server:
+    async with served(office, sessions=True) as site, connect_mcp_server("o", url=site.url, timeout=0.5) as server:
         with pytest.raises(McpError, match="got no answer"):
             await call(server, "wait")
         assert text_of(await call(server, "echo", text="next")) == "next"

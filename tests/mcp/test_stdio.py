@@ -98,7 +98,7 @@ async def test_a_process_that_died_between_calls_is_replaced_before_the_next(cal
 
 @pytest.mark.faults
 async def test_a_process_that_hangs_is_replaced_after_the_timeout(call: Call) -> None:
-    async with plain(timeout=0.2) as server:
+    async with plain(timeout=1.0) as server:
         first = await pid_of(call, server)
         with pytest.raises(McpError, match="got no answer"):
             await call(server, "hang")

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flue.messages import (
@@ -281,7 +281,6 @@ def _render(history: History[Any], transcript: Transcript) -> bytes:
     return b"[" + b"".join(history.render(transcript)) + b"]"
 
 
-@settings(deadline=None)
 @given(
     MESSAGES,
     st.sets(st.integers(0, 14)),
@@ -298,7 +297,6 @@ def test_encoding_step_by_step_gives_the_same_bytes_as_from_scratch(
     assert _render(history, transcript) == _render(History(SEEING, encoder), Transcript(messages))
 
 
-@settings(deadline=None)
 @given(MESSAGES)
 def test_whatever_the_history_every_call_has_one_result_right_behind_it(messages: list[Message]) -> None:
     wire = unmarked(encoded(*messages))

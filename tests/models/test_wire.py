@@ -96,7 +96,7 @@ async def test_hosts_with_their_own_way_of_taking_keys_get_it(auth: str, header:
     assert "x-api-key" not in transport.sent[0].headers
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.integers(0, len(WHOLE)), max_size=12))
 def test_any_chunking_of_the_stream_gives_the_same_answer(places: list[int]) -> None:
     async def read() -> tuple[list[Delta], AssistantMessage]:

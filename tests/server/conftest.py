@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,12 @@ from flue.server.served import Served, of_objects
 from flue.testing import SequentialIds, VirtualClock
 from tests.server.asgi_client import Client
 from tests.server.fake_service import FakeService
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out what makes up its cases while it is collected, seconds long, where it is not run anyway."""
+    left_out = "not faults" in config.option.markexpr and collection_path.name == "test_schemathesis.py"
+    return True if left_out else None
 
 
 async def noop(ctx: Any) -> None:

@@ -388,6 +388,7 @@ def test_a_context_that_is_forgotten_closes_itself_but_not_while_a_session_is_in
     assert background_threads() == []
 
 
+@pytest.mark.e2e
 def test_a_script_that_forgets_to_close_ends_and_keeps_its_conversation(tmp_path: Path) -> None:
     program = """
 import flue

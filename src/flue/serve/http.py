@@ -31,6 +31,7 @@ KEEP_ALIVE_SECONDS = 75
 """Longer than proxies keep connections (60 s is usual), so that they never send into one that is just being closed."""
 
 _AFTER_CUT_SECONDS = 0.2
+_DATE_SECONDS = 1.0
 _TOO_LARGE = b"The head of the request is too large."
 
 
@@ -177,11 +178,23 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its own handling of signals."""
+    """uvicorn without its own handling of signals, and without looking ten times a second whether it is to end."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.ready = asyncio.Event()
+        self._ending = asyncio.Event()
+
+    def end(self) -> None:
+        """Have it end."""
+        self.should_exit = True
+        self._ending.set()
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):  # which also sets the date of the answers
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_DATE_SECONDS):
+                    await self._ending.wait()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -229,7 +242,7 @@ async def served(app: ASGIApp, listening: socket.socket, *, trust_proxy: bool, g
     finally:
         ready.cancel()
         looking.cancel()
-        server.should_exit = True
+        server.end()
         cutting = asyncio.get_running_loop().call_later(grace, _cut, server)
         await serving
         cutting.cancel()
