@@ -198,8 +198,14 @@ async def test_where_containers_are_switched_off_the_error_says_so(tmp_path: Pat
         assert caught.value.code == "sandbox_without_container", caught.value
 
 
-async def test_many_commands_at_once_in_a_container(bridge: Bridge, tmp_path: Path) -> None:
+async def test_many_commands_at_once_in_a_container(bridge: Bridge, containers: Containers, tmp_path: Path) -> None:
+    before = set(containers.running)
     env = await container(bridge, "NodeSandbox", "busy", tmp_path).create_session_env(id="x")
     results = await asyncio.gather(*(env.exec(f"echo {number}") for number in range(20)))
     assert [result.stdout for result in results] == [f"{number}\n" for number in range(20)]
-    assert not list(Path("/tmp").glob(".flue-*"))
+    [id] = set(containers.running) - before
+    tokens = {
+        body["command"].partition("token=")[2][:16] for _, body in containers.running[id].asked if "command" in body
+    }
+    assert len(tokens) > 20
+    assert not [path for token in tokens if token for path in Path("/tmp").glob(f".flue-{token}*")]

@@ -6,6 +6,7 @@ What stands in is the platform around the first Worker, and the container with w
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from flue.sandboxes.remote_sandbox import SEEN
 from flue.sdk import AsyncClient
 from flue.testing import ProviderServer
 from tests.build.cloudflare.test_worker_dry_run import build
@@ -87,6 +89,9 @@ def running(port: int, work: Path, tmp_path_factory: pytest.TempPathFactory) -> 
                 yield worker
             finally:
                 worker.stop()
+                # The containers have this machine's /tmp.
+                for id in ("ann", "bob", "cat"):
+                    Path(f"{SEEN}{hashlib.sha256(id.encode()).hexdigest()[:16]}").unlink(missing_ok=True)
 
 
 @pytest.fixture
