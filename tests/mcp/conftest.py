@@ -20,7 +20,6 @@ from flue.definitions.tool import ToolContext, ToolResult
 from flue.mcp import McpServer
 from tests.mcp.office import Office
 
-
 _PATIENCE = 5.0
 
 
