@@ -122,7 +122,7 @@ def test_a_mistake_is_in_the_terminal_and_on_the_page_while_the_old_code_answers
         assert which(connection) == "two"
 
 
-def test_a_port_that_is_taken_and_a_target_that_cannot_run_are_one_line_and_exit_code_1(root: Path) -> None:
+def test_a_port_that_is_taken_and_wrong_options_are_one_line_and_exit_code_1(root: Path) -> None:
     def fails(*options: str) -> str:
         command = [sys.executable, "-c", CODE, "dev", *options]
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=20, check=False)
@@ -132,6 +132,5 @@ def test_a_port_that_is_taken_and_a_target_that_cannot_run_are_one_line_and_exit
 
     with serving(root, "dev") as server:
         assert "[port_unavailable]" in fails("--port", str(server.port))
-    assert "[unsupported_target]" in fails("--target", "cloudflare")
     assert "[invalid_arguments]" in fails("--port", "70000")
     assert "[invalid_root]" in fails("--root", "nowhere")

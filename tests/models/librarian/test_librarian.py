@@ -84,8 +84,8 @@ class Conversation:
         self.deltas: list[Delta] = []
         self.calls: list[ToolCall] = []
 
-    async def ask(self, text: str) -> AssistantMessage:
-        self.messages.append(UserMessage((TextContent(text),)))
+    async def ask(self, *texts: str) -> AssistantMessage:
+        self.messages.append(UserMessage(tuple(map(TextContent, texts))))
         for _ in range(6):
             answer = await self._answer()
             self.messages.append(answer)
@@ -211,6 +211,22 @@ async def test_the_note_about_finish_is_not_part_of_the_question() -> None:
     conversation = Conversation(tools=(*SEARCH, finish(answer=STRING), GIVE_UP))
     await conversation.ask("How do I upgrade?\n\nWhen you are done call `finish` with the password, or `give_up`.")
     assert searched(conversation) == ["[Uu]pgrad"]
+
+
+async def test_a_note_of_the_harness_is_not_part_of_the_question() -> None:
+    conversation = Conversation()
+    await conversation.ask(
+        "[This goes on in a new sandbox: files are gone. Look before you rely on one.]", "How to upgrade?"
+    )
+    assert searched(conversation) == ["[Uu]pgrad"]
+
+
+async def test_a_note_between_results_is_no_new_question() -> None:
+    conversation = Conversation()
+    before = await conversation.ask("How do I upgrade?")
+    conversation.messages.pop()
+    again = await conversation.ask("[This goes on in a new sandbox: files are gone.]")
+    assert again.text == before.text
 
 
 async def test_fills_a_schema_by_the_names_of_its_fields() -> None:

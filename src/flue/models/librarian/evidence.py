@@ -54,10 +54,10 @@ def gather(messages: Sequence[Message], own_tools: frozenset[str]) -> Evidence:
     `own_tools` are the names of the application's own tools, whose results are quoted as they are.
     """
     start = max((index for index, message in enumerate(messages) if _is_question(message)), default=-1)
-    asked = _text(messages[start]) if start >= 0 else ""
+    asked = _said(messages[start]) if start >= 0 else ""
     evidence = Evidence(understand(without_result_note(asked)))
     evidence.said_before = [
-        without_result_note(_text(message))
+        without_result_note(_said(message))
         for message, following in pairwise(messages[: start + 1])
         if isinstance(message, UserMessage) and not _is_shell(following)
     ]
@@ -72,16 +72,22 @@ def gather(messages: Sequence[Message], own_tools: frozenset[str]) -> Evidence:
 
 
 def _is_question(message: Message) -> bool:
-    """Tell a question from a reminder of the harness to call `finish`: the reminder has nothing else in it."""
+    """Tell a question from what the harness says by itself: a reminder to call `finish`, or notes alone."""
     if not isinstance(message, UserMessage):
         return False
-    text = _text(message)
-    return not ("finish" in text and "give_up" in text and without_result_note(text) == text)
+    text = _said(message)
+    return bool(text) and not ("finish" in text and "give_up" in text and without_result_note(text) == text)
 
 
 def _is_shell(message: Message) -> bool:
     """Say whether this is the recorded command of `session.shell`, which the application ran, not the user's words."""
     return isinstance(message, AssistantMessage) and message.api == "flue-shell"
+
+
+def _said(message: Message) -> str:
+    """Return the user's own words: the harness's notes, of a new day or a new sandbox, are blocks in brackets."""
+    blocks = [block.text for block in message.content if isinstance(block, TextContent)]
+    return "\n".join(text for text in blocks if not (text.startswith("[") and text.endswith("]")))
 
 
 def _text(message: Message) -> str:
