@@ -49,6 +49,10 @@ class NodeWorker:
         assert line, self.log[-3000:]
         self.url = f"http://127.0.0.1:{json.loads(line)['port']}"
 
+    def drop(self) -> None:
+        """Have all objects dropped; what they keep in memory is lost, sockets and storage stay."""
+        self.tell("evict")
+
     def kill(self) -> None:
         """End it as a power cut would."""
         process = self._process
@@ -65,7 +69,7 @@ class NodeWorker:
             self._wait(process)
 
     def tell(self, what: str) -> Any:
-        """Have all objects dropped (`evict`), or just ask for what it knows of its memory (`memory`)."""
+        """Have the harness do something (`evict`), and return what it knows of its memory."""
         connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=30)
         try:
             connection.request("POST", f"/__harness/{what}")
