@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-LEDGERS = {"DUR": "durability.md", "SBX": "security.md"}
+LEDGERS = {"DUR": "durability.md", "SBX": "security.md", "BLD": "security.md"}
 PAGES = {prefix: (ROOT / "docs" / page).read_text(encoding="utf-8") for prefix, page in LEDGERS.items()}
 PROMISES = [
     promise

@@ -9,6 +9,7 @@ from flue.build.cloudflare.build import Built, build
 from flue.build.cloudflare.checking import load_here
 from flue.build.cloudflare.deployment import missing_ignores
 from flue.build.cloudflare.measuring import Measured, measure_worker
+from flue.build.cloudflare.node import why_no_pyodide
 from flue.build.cloudflare.plan import CONFIG, SANDBOXES, WORKER
 from flue.cli.build import tell_left_out, tell_notices
 from flue.messages import Json
@@ -22,6 +23,7 @@ ENVIRONMENT = "CLOUDFLARE_ENV"
 _UPLOAD_LIMIT = 64 * 2**20
 _HEAP_LIMIT = 128 * 2**20
 _MIB = 2**20
+_MANY_BYTES = 8 * _MIB
 
 
 def build_worker(source: Source, config: Config, env: Mapping[str, str], without: list[Path], *, cwd: Path) -> Json:
@@ -60,8 +62,15 @@ def build_worker(source: Source, config: Config, env: Mapping[str, str], without
 
 def _size_notices(built: Built, measured: Measured) -> list[str]:
     notices = []
-    if built.plan.pyodide is None:
-        notices.append("Modules go up as sources, which need more memory: npm install -D pyodide@314 has them compiled")
+    plan = built.plan
+    if plan.pyodide is None:
+        needed = why_no_pyodide(plan.layout.root)
+        notices.append(
+            f"Modules go up as sources, which need more memory and time at the start. To compile them: {needed}"
+        )
+    files = sum(map(len, plan.bundle.files.values()))
+    if files > _MANY_BYTES:
+        notices.append(f"The project's files are {files / _MIB:.0f} MiB, all of which lie in the Worker's memory")
     if built.size.raw > _UPLOAD_LIMIT:
         notices.append(f"The Worker is larger than Cloudflare takes: {built.size.raw / _MIB:.1f} MiB")
     if measured.problem:

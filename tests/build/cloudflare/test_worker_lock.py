@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flue.build.cloudflare.worker_lock import lock_worker
+from flue.build.cloudflare.worker_lock import install_lock, lock_worker
 from flue.errors import ConfigError
 from tests.build.cloudflare.wheels import LINUX, write_wheel
 from tests.build.conftest import Write
@@ -99,3 +99,14 @@ def test_a_version_that_there_is_not_is_quoted_and_not_called_impossible(write: 
     with pytest.raises(ConfigError, match=r"satisfies the requirement pydantic-core==1\.0") as caught:
         lock_worker(write({"requirements.txt": "pydantic==2.14.3\npydantic-core==1.0\n"}), before=None)
     assert caught.value.code == "lock_failed"
+
+
+@pytest.mark.e2e
+def test_a_package_that_is_not_what_was_locked_is_not_installed(write: Write, index: Path, tmp_path: Path) -> None:
+    write_wheel(index, "slugs", "1.0")
+    lock = lock_worker(write({"requirements.txt": "slugs\n"}), before=None)
+    write_wheel(index, "slugs", "1.0", files={"slugs/__init__.py": b"import something_else\n"})
+    with pytest.raises(ConfigError, match="HASHES") as caught:
+        install_lock(lock, tmp_path / "modules")
+    assert caught.value.code == "lock_failed"
+    assert not (tmp_path / "modules" / "slugs").exists()

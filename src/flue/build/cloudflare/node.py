@@ -53,6 +53,17 @@ def find_pyodide(root: Path) -> Pyodide | None:
     return None if node is None else Pyodide(node, folder, version)
 
 
+def why_no_pyodide(root: Path) -> str:
+    """Return what to do where `find_pyodide` finds nothing."""
+    folder = find_package(root, "pyodide")
+    if folder is None:
+        return f"npm install -D pyodide@{PYODIDE.strip('.')}"
+    version = str(_manifest(folder).get("version", ""))
+    if not version.startswith(PYODIDE):
+        return f"npm install -D pyodide@{PYODIDE.strip('.')}, in place of {version or 'what is there'}"
+    return f"Node {_OLDEST[0]} or newer, to run the package pyodide with"
+
+
 def find_package(root: Path, name: str) -> Path | None:
     """Return where npm installed a package: in the project's `node_modules`, or in that of a folder above."""
     folders = (folder / "node_modules" / name for folder in (root.resolve(), *root.resolve().parents))

@@ -108,6 +108,13 @@ def plan_worker(
     return Plan(layout, environment, additions, merged, document, bundle, lock, vendored, pyodide)
 
 
+def _assets(document: dict[str, Any], root: Path) -> list[Path]:
+    """Return the folder of static files, which go to Cloudflare by themselves."""
+    assets = document.get("assets")
+    directory = assets.get("directory") if isinstance(assets, dict) else None
+    return [root / directory] if isinstance(directory, str) else []
+
+
 def _merge(layout: Layout, *, bytecode: bool) -> tuple[Merged, Additions]:
     root = layout.root
     file = read_wrangler_file(root)
