@@ -21,6 +21,7 @@ class Channel:
         self._on_end = on_end
         self._queue: deque[memoryview] = deque()
         self._drained: asyncio.Future[None] | None = None
+        self._waiting = False  # for room
         self.closed = False
         self._loop.add_reader(end.fileno(), self._readable)
 
@@ -32,6 +33,7 @@ class Channel:
         if len(self._queue) == 1:
             self._writable()
             if self._queue and not self.closed:
+                self._waiting = True
                 self._loop.add_writer(self._end.fileno(), self._writable)
 
     def send_with(self, data: bytes, descriptor: int) -> None:
@@ -83,7 +85,9 @@ class Channel:
         except OSError:
             # The reader sees the end, too, and tells everybody.
             self._queue.clear()
-        self._loop.remove_writer(self._end.fileno())
+        if self._waiting:
+            self._waiting = False
+            self._loop.remove_writer(self._end.fileno())
         self._wake()
 
     def _wake(self) -> None:

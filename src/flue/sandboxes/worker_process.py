@@ -64,9 +64,10 @@ class Worker:
 
     async def started(self) -> None:
         """Return once the worker serves. Raises `SandboxError`."""
-        try:
-            await asyncio.wait_for(asyncio.shield(self._ready), START)
-        except (WorkerEndedError, TimeoutError) as error:
+        if not self._ready.done():
+            await asyncio.wait({self._ready}, timeout=START)
+        error = self._ready.exception() if self._ready.done() else TimeoutError()
+        if error is not None:
             self.end()
             raise SandboxError("The process of a sandbox did not start.") from error
 

@@ -10,6 +10,7 @@ changes takes long, they are sent later.
 
 from __future__ import annotations
 
+import _thread
 import os
 import select
 import threading
@@ -236,7 +237,8 @@ class _Worker:
         allow_processor_time(running.seconds + sum(one.seconds for one in self._running.values()) + _LONGEST_LOOK)
         threading.stack_size(_STACK)
         try:
-            threading.Thread(target=self._work, args=(running, line), daemon=True).start()
+            # Not `threading`, which waits until the thread has begun.
+            _thread.start_new_thread(self._work, (running, line))
         except RuntimeError:
             self._send(call, b"ok", b"", b"", b"1", b"limit", b"its memory is used up; remove files", b"")
             return
