@@ -68,8 +68,9 @@ def files(provider: str) -> dict[str, str]:
                 session = await (await ctx.init(reporter)).session()
                 lines = "".join(f"line {number}: {number % 7}\\n" for number in range(2_000))
                 await session.fs.write_file("/workspace/data.txt", lines)
-                reply = await session.prompt('[[call read {"path": "data.txt"}]][[then]]')
-                return reply.text
+                found = await session.shell("grep ': 3' data.txt | awk '{print $2}' | sort -n | tail -n 1")
+                reply = await session.prompt('[[call grep {"pattern": "line 7:"}]][[then]]')
+                return {"shell": found.stdout.strip(), "grep": reply.text}
         """,
     }
 

@@ -84,6 +84,18 @@ async def test_what_sessions_keep_and_what_is_dispatched_to_them(tmp_path: Path)
         assert "Assam" in (remembered.text or "")
 
 
+async def test_reporter_and_its_shell(tmp_path: Path) -> None:
+    async with served(tmp_path, "reporter") as worker, AsyncClient(base_url=worker.url) as client:
+        done = await client.workflows.invoke("reporter", {"topic": "onboarding"})
+    assert "Use bullet points" in done.result["report"]
+
+
+async def test_support_and_its_articles(tmp_path: Path) -> None:
+    async with served(tmp_path, "support") as worker, AsyncClient(base_url=worker.url) as client:
+        done = await client.workflows.invoke("support", {"message": "I forgot my password"})
+    assert "account settings page" in done.result["response"]
+
+
 def test_every_example_has_the_same_packages_and_is_listed() -> None:
     listed = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
     for folder in sorted(path for path in EXAMPLES.iterdir() if path.is_dir()):
