@@ -51,7 +51,9 @@ def test_an_earlier_lock_is_taken_as_it_is_while_nothing_else_is_asked_for(write
     write_wheel(index, "slugs", "2.0")
     assert lock_worker(root, before=root / "lock.txt") == first
     write_wheel(index, "more", "1.0")
-    write({"requirements.txt": "slugs\nmore\n"})
+    write({"requirements.txt": "slugs\n-r more.txt\n", "more.txt": ""})
+    assert "more==1.0" not in pins(lock_worker(root, before=root / "lock.txt").text)
+    write({"more.txt": "more\n"})
     again = lock_worker(root, before=root / "lock.txt")
     assert {"slugs==1.0", "more==1.0"} <= set(pins(again.text))
 
@@ -67,10 +69,15 @@ def test_versions_of_a_uv_lock_count_and_are_given_up_with_a_notice_where_they_d
     kept = lock_worker(root, before=None)
     assert "slugs==1.0" in pins(kept.text)
     assert kept.notices == ("slugs is not made for the Worker's Python 3.14: it asks for <3.14",)
-    write({"uv.lock": package.format("1.5")})
+    write_wheel(index, "tools", "1.0")
+    write_wheel(index, "tools", "2.0")
+    write({"requirements.txt": "slugs\ntools\n"})
+    tools = package.replace("slugs", "tools").format("1.0")
+    write({"uv.lock": tools + package.format("1.5") + package.replace("slugs", "anyio").format("4.16.0")})
+    write_wheel(index, "anyio", "4.16.0", requires=["idna>=2.8"])
     other = lock_worker(root, before=None)
-    assert "slugs==2.0" in pins(other.text)
-    assert other.notices == ("Not all versions that were locked before fit a Worker: other ones were taken.",)
+    assert {"slugs==2.0", "tools==1.0", "anyio==4.15.0"} <= set(pins(other.text))
+    assert other.notices == ("Not the versions locked before, which do not fit a Worker: anyio, slugs",)
 
 
 def test_a_dependency_that_no_worker_can_have_is_named_with_who_needs_it(write: Write, index: Path) -> None:

@@ -7,28 +7,20 @@ than on a server: a Worker is called by its platform instead of an HTTP server, 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-import sys
 import tempfile
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import Distribution
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from flue.build.cloudflare import target_pip
-from flue.build.cloudflare.missing_wheels import no_wheel
+from flue.build.cloudflare.resolving import WHEEL_OPTIONS, Question, pip_for_worker
 from flue.build.dependencies import (
     dependencies_of,
-    find_uv,
-    lock_failed,
     normalised,
     run_resolver,
-    try_resolver,
-    write_lines,
 )
 from flue.build.own_wheel import NAME, installed, write_name_wheel
 from flue.errors import ConfigError
@@ -38,23 +30,9 @@ NEEDED = ("bashkit", "cronsim", "pydantic", "starlette")
 # Beside those: Cloudflare's own modules `workers` and `asgi`; and of what Starlette depends on, versions that can be
 # imported there (anyio 4.15.1 imports the module of sub-interpreters, which Pyodide does not have).
 ONLY_THERE = ("anyio<4.15.1", "workers-runtime-sdk>=1.9,<2")
-# Two platforms: bashkit's wheel has the older tag, and runs. Requires-Python is not judged, because pip would take the
-# Python that it runs in for the one to judge.
-WHEEL_OPTIONS = (
-    "--only-binary=:all:",
-    "--platform=pyemscripten_2026_0_wasm32",
-    "--platform=pyemscripten_2025_0_wasm32",
-    "--python-version=3.14",
-    "--implementation=cp",
-    "--abi=cp314",
-    "--abi=abi3",
-    "--abi=none",
-    "--ignore-requires-python",
-    "--disable-pip-version-check",
-    "--no-input",
-)
 _HEAD = "# Written by flue build: what the Worker carries, for Python 3.14 on WebAssembly."
 _ASKED = "# Resolved from: "
+_INCLUDED = re.compile(r"^(?:-[rc]|--requirement|--constraint)[ =]*(\S+)", re.MULTILINE)
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)(==\S+| @ \S+)", re.MULTILINE)
 
 
@@ -69,22 +47,6 @@ class WorkerLock:
     def packages(self) -> int:
         """Return how many packages it pins."""
         return len(_PIN.findall(self.text))
-
-
-def pip_for_worker() -> list[str]:
-    """Return the command that runs pip for a Worker. Raises `ConfigError` (`missing_package`) without pip and uv."""
-    uv = find_uv()
-    if find_spec("pip") is not None:
-        python = [sys.executable]
-    elif uv is not None:
-        python = [uv, "run", "--quiet", "--no-project", "--with", "pip", "python"]
-    else:
-        raise ConfigError(
-            "A build for Cloudflare needs pip, which this environment does not have.",
-            code="missing_package",
-            hint="Run: python -m ensurepip",
-        )
-    return [*python, "-P", target_pip.__file__]
 
 
 def lock_worker(project: Path, *, before: Path | None) -> WorkerLock:
@@ -102,7 +64,9 @@ def lock_worker(project: Path, *, before: Path | None) -> WorkerLock:
     if f"{_ASKED}{digest}\n" in text:
         return WorkerLock(text)
     with tempfile.TemporaryDirectory() as folder:
-        question = _Question(project, asked, own, Path(folder))
+        # Who depends on Flue gets what Flue is in a Worker: a package with this name and these needs.
+        write_name_wheel(own, Path(folder), needed(own))
+        question = Question([NAME], asked, project, Path(folder))
         found, notices = question.answer(_pins_of_uv(uv_lock) or _pins_of(text))
     lines = sorted(filter(None, map(_pin, found)), key=str.lower)
     return WorkerLock("\n".join([_HEAD, f"{_ASKED}{digest}", *lines, ""]), (*notices, *_unsuitable(found)))
@@ -115,44 +79,6 @@ def needed(own: Distribution) -> list[str]:
         text = requirement.partition(";")[0].strip()
         specified[normalised(re.split(r"[^A-Za-z0-9._-]", text)[0])] = text
     return [*(specified.get(name, name) for name in NEEDED), *ONLY_THERE]
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    project: Path
-    asked: list[str] | Path
-    own: Distribution
-    scratch: Path
-
-    def answer(self, constraints: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
-        """Return what pip would install; without the constraints, and with a notice, where nothing fits them."""
-        # Who depends on Flue gets what Flue is in a Worker: a package with this name and these needs.
-        write_name_wheel(self.own, self.scratch, needed(self.own))
-        report = self.scratch / "report.json"
-        command = [*pip_for_worker(), "install", "--dry-run", "--ignore-installed", "--target", str(self.scratch / "t")]
-        command += [*WHEEL_OPTIONS, "--report", str(report), "--find-links", str(self.scratch), NAME]
-        file = self.asked if isinstance(self.asked, Path) else self.scratch / "project.in"
-        if not isinstance(self.asked, Path):
-            write_lines(file, self.asked)
-        command += ["--requirement", str(file)]
-        notices = []
-        done = None
-        if constraints:
-            kept = write_lines(self.scratch / "kept.txt", constraints)
-            done = try_resolver([*command, "--constraint", str(kept)], cwd=self.project)
-            if done.returncode:
-                notices.append("Not all versions that were locked before fit a Worker: other ones were taken.")
-        if done is None or done.returncode:
-            done = try_resolver(command, cwd=self.project)
-        if done.returncode:
-            raise no_wheel(done.stdout + done.stderr, self._has_wheel) or lock_failed(done.stderr or done.stdout)
-        found: list[dict[str, Any]] = json.loads(report.read_text(encoding="utf-8"))["install"]
-        return found, notices
-
-    def _has_wheel(self, name: str) -> bool:
-        command = [*pip_for_worker(), "install", "--dry-run", "--ignore-installed", "--quiet", "--no-deps"]
-        command += ["--target", str(self.scratch / "t"), *WHEEL_OPTIONS, "--find-links", str(self.scratch)]
-        return try_resolver([*command, name], cwd=self.project).returncode == 0
 
 
 def install_lock(lock: WorkerLock, folder: Path) -> None:
@@ -204,7 +130,12 @@ def _pins_of_uv(text: str) -> list[str]:
 
 
 def _texts(asked: list[str] | Path) -> list[str]:
-    return [asked.read_text(encoding="utf-8")] if isinstance(asked, Path) else asked
+    """Return all that is asked for, with the files that a requirements file names."""
+    if not isinstance(asked, Path):
+        return asked
+    text = asked.read_text(encoding="utf-8")
+    others = [asked.parent / name for name in _INCLUDED.findall(text)]
+    return [text, *(line for other in others if other.is_file() and other != asked for line in _texts(other))]
 
 
 def _digest(texts: Iterable[str]) -> str:
