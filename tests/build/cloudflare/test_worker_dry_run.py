@@ -75,7 +75,7 @@ def test_the_same_project_gives_the_same_bytes_also_when_all_is_made_anew(tmp_pa
             (root / "dist").mkdir()
             shutil.copy(tmp_path / "lock", root / "dist" / "requirements.txt")
             (root / "dist" / ".flue-build").touch()
-        build(root, tmp_path / f"cache-{number}")
+        build(root, tmp_path / "another-cache") if number else build(root)
         built.append(contents(root / "dist"))
         shutil.copy(root / "dist" / "requirements.txt", tmp_path / "lock")
         shutil.rmtree(root)
