@@ -25,7 +25,7 @@ PROJECTS := $(filter-out examples/cloudflare/,$(wildcard examples/*/)) $(wildcar
 Q ?= How do I resume a stream?
 export Q
 
-.PHONY: help setup demo test check fmt lint types docs bench faults chaos e2e e2e-setup lock latest clean
+.PHONY: help setup demo test check fmt lint types docs screenshots bench faults chaos e2e e2e-setup lock latest clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -55,6 +55,9 @@ types: $(VENV)/installed-dev ## Check types
 
 docs: $(VENV)/installed-dev ## Run every snippet of the documentation
 	@$(PYTEST) tests/docs
+
+screenshots: $(VENV)/installed-dev ## Take the pictures of the guides anew (Chromium)
+	@$(BIN)/python -m tests.page.screenshots docs/images
 
 bench: $(BENCH)/installed ## Measure beside raw httpx2, other frameworks and the original [ARGS="--only requests"]
 	@$(MAKE) build/original/installed || echo "The original cannot be installed; going on without it." >&2

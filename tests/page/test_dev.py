@@ -14,6 +14,7 @@ from playwright.async_api import Browser, Page, expect
 from starlette.responses import HTMLResponse
 
 from tests.page.scene import WATCH
+from tests.page.screenshots import take
 from tests.serve.server_process import Server, serving
 from tests.server.loopback import served
 
@@ -150,3 +151,10 @@ async def test_pages_of_other_sites_and_rebound_names_get_nothing(project: Path,
         assert tried == {"read": "TypeError", "json": "TypeError", "blind": "opaque"}
         status, _, found = here.server.call("/_flue/api/agents/guide/me/sessions/default")
         assert (status, found["entries"], found["work"]) == (200, [], [])
+
+
+async def test_the_pictures_of_the_guides_can_be_taken_anew(tmp_path: Path, browser: Browser) -> None:
+    await take(tmp_path, browser)
+    kept = Path(__file__).parents[2] / "docs" / "images"
+    assert {picture.name for picture in tmp_path.iterdir()} == {picture.name for picture in kept.iterdir()}
+    assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in tmp_path.iterdir())

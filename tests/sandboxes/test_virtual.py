@@ -126,7 +126,9 @@ class TestFiles:
         await env.rm("f0")
         await env.write_file("one more", b"x")
 
-    @pytest.mark.timeout(90)  # isolated, where changes are looked for, which takes bashkit the longer the more there are
+    @pytest.mark.timeout(
+        90
+    )  # isolated, where changes are looked for, which takes bashkit the longer the more there are
     async def test_too_many_directories_are_refused(self) -> None:
         env = await open_env()
         with pytest.raises(OSError, match=r"No space left.*too many directories"):
