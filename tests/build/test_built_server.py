@@ -17,8 +17,9 @@ from tests.build.conftest import Write
 from tests.serve.server_process import Server
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "support-articles"
 FILES = {
-    "src/workflows/hello.py": """
+    "workflows/hello.py": """
         import starlette
         route = True
         async def run(ctx):
@@ -39,6 +40,7 @@ def run(command: list[str], cwd: Path) -> None:
 
 def test_a_build_starts_in_a_fresh_environment_answers_and_ends(write: Write, tmp_path: Path) -> None:
     root = write(FILES)
+    shutil.copytree(EXAMPLE, root, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", ".flue-data"))
     run([sys.executable, "-m", "flue", "build"], root)
     dist = tmp_path / "elsewhere"
     shutil.move(root / "dist", dist)
@@ -54,14 +56,18 @@ def test_a_build_starts_in_a_fresh_environment_answers_and_ends(write: Write, tm
         try:
             server = Server(process, "start")
             result = server.call("/workflows/hello?wait=result", {"name": "Ada"})[2]["result"]
+            # Of the example: an agent, and a sandbox in a process of its own.
+            asked = server.call("/workflows/support?wait=result", {"message": "I forgot my password"})[2]["result"]
             end = server.stop(signal.SIGTERM)
-            server.connections[0].close()
+            for connection in server.connections:
+                connection.close()
         finally:
             if process.poll() is None:
                 process.kill()
     assert result == {"hello": "Ada", "mode": None}
+    assert "password reset email" in asked["response"]
     assert (end.code, end.seconds < 5) == (143, True)
-    assert "[flue] Workflows: hello" in end.stderr
+    assert "[flue] Workflows: hello, support" in end.stderr
 
 
 def test_pip_locks_for_this_platform_where_there_is_no_uv(write: Write, tmp_path: Path) -> None:
