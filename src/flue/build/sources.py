@@ -11,7 +11,8 @@ from pathlib import Path
 from flue.skills.folder import SECRET_FILES, SECRET_FOLDERS
 
 _KEPT_HIDDEN = {".flue", ".agents"}
-_IGNORED_FOLDERS = {"node_modules", "__pycache__"}
+# `python_modules` is where Wrangler looks for a Worker's packages: a link into a build.
+_IGNORED_FOLDERS = {"node_modules", "python_modules", "__pycache__"}
 _IGNORED_FILES = ("*.pyc", "*~", "*.swp", "*.swx", "*.swo")
 _SECRET_FILES = (*SECRET_FILES, "*.env")
 
@@ -29,8 +30,8 @@ def find_sources(root: Path, *, without: Collection[Path] = ()) -> Sources:
     """Find a project's files.
 
     Left out are hidden files and folders except `.flue` and `.agents` (so `.env`, `.git` and `.flue-data`), virtual
-    environments, caches, `node_modules`, the paths in `without`, files whose names say that they hold secrets
-    (but no Python files), and links to folders or out of the project.
+    environments, caches, `node_modules`, `python_modules`, the paths in `without`, files whose names say that they
+    hold secrets (but no Python files), and links to folders or out of the project.
     """
     found = Sources()
     _walk(root, "", root, {path.resolve() for path in without}, found)
@@ -45,8 +46,10 @@ def _walk(folder: Path, prefix: str, root: Path, without: set[Path], found: Sour
         path, name = Path(entry.path), f"{prefix}{entry.name}"
         if path.resolve() in without or (entry.name.startswith(".") and entry.name not in _KEPT_HIDDEN):
             continue
+        if entry.is_dir() and entry.name in _IGNORED_FOLDERS:
+            continue
         if entry.is_dir(follow_symlinks=False):
-            if entry.name not in _IGNORED_FOLDERS and entry.name not in SECRET_FOLDERS:
+            if entry.name not in SECRET_FOLDERS:
                 _walk(path, f"{name}/", root, without, found)
         elif _is_secret(entry.name):
             found.secrets.append(name)

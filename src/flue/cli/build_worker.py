@@ -32,7 +32,7 @@ def build_worker(source: Source, config: Config, env: Mapping[str, str], without
     project, unchecked = load_here(config)
     if project is not None:
         project.unload()
-    built = build(layout, config, environment=env.get(ENVIRONMENT) or None, without=without)
+    built = build(layout, config, environment=env.get(ENVIRONMENT) or None, without=without, tell=say)
     plan, size = built.plan, built.size
     measured = measure_worker(config.output / WORKER, plan.pyodide) if plan.pyodide else Measured()
     kept = ", kept from an earlier build" if plan.vendored.cached else ""

@@ -213,6 +213,16 @@ def test_json_says_what_was_built(build: Build, capsys: pytest.CaptureFixture[st
     assert report["next"] == ["npx wrangler deploy"]
 
 
+def test_static_files_go_to_cloudflare_by_themselves(build: Build) -> None:
+    write_files(
+        Path(), {".flue/site/index.html": "<p>Hello", "wrangler.jsonc": '{"assets": {"directory": ".flue/site"}}'}
+    )
+    (Path(".flue") / "cloudflare.py").unlink()
+    build()
+    assert "index.html" not in Path("dist/worker/src/flue_bundle.py").read_text(encoding="utf-8")
+    assert json.loads(Path("dist/worker/wrangler.json").read_text())["assets"] == {"directory": "../../.flue/site"}
+
+
 def test_packages_that_another_tool_put_into_the_root_are_not_touched(
     build: Build, capsys: pytest.CaptureFixture[str]
 ) -> None:

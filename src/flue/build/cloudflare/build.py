@@ -16,7 +16,7 @@ what points Wrangler to the build (`flue.build.cloudflare.deployment`).
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +40,14 @@ class Built:
     notices: tuple[str, ...]
 
 
-def build(layout: Layout, config: Config, *, environment: str | None = None, without: Collection[Path] = ()) -> Built:
+def build(
+    layout: Layout,
+    config: Config,
+    *,
+    environment: str | None = None,
+    without: Collection[Path] = (),
+    tell: Callable[[str], None],
+) -> Built:
     """Build a project into the output folder, which is replaced when all is there.
 
     Arguments and errors are those of `plan_worker`; and `ConfigError`: `output_not_ours`.
@@ -48,7 +55,9 @@ def build(layout: Layout, config: Config, *, environment: str | None = None, wit
     check_output(config)
     check_modules_link(config.root)
     before = earlier(config, LOCK)
-    plan = plan_worker(layout, config, environment=environment, without=[config.output, *without], before=before)
+    plan = plan_worker(
+        layout, config, environment=environment, tell=tell, without=[config.output, *without], before=before
+    )
 
     def write(folder: Path) -> None:
         write_texts(folder, plan.texts(config.output))

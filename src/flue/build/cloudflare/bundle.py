@@ -58,7 +58,7 @@ class Bundle:
 
 def read_bundle(layout: Layout, config: Config, *, without: Iterable[Path]) -> Bundle:
     """Read what a Worker needs of a project: the source root with all that is in it, `AGENTS.md`, `.agents/`."""
-    found = find_sources(layout.root, without=[*without, layout.root / "python_modules"])
+    found = find_sources(layout.root, without=list(without))
     source = layout.source_root.relative_to(layout.root).as_posix()
 
     def is_read(name: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,21 +90,27 @@ class Plan:
 
 
 def plan_worker(
-    layout: Layout, config: Config, *, environment: str | None, without: Iterable[Path] = (), before: Path | None = None
+    layout: Layout,
+    config: Config,
+    *,
+    environment: str | None,
+    tell: Callable[[str], None],
+    without: Iterable[Path] = (),
+    before: Path | None = None,
 ) -> Plan:
     """Read a project and find its packages.
 
-    `without` are files that must not go in, whatever their names; `before` is an earlier build's lock. Raises
-    `ConfigError`: `invalid_wrangler`, `invalid_name`, `duplicate_name`, `lock_failed`, `no_worker_wheel`,
-    `cannot_compile`, `cannot_write`, `not_installed`.
+    `without` are files that must not go in, whatever their names; `before` is an earlier build's lock; `tell` is told
+    what takes long. Raises `ConfigError`: `invalid_wrangler`, `invalid_name`, `duplicate_name`, `lock_failed`,
+    `no_worker_wheel`, `cannot_compile`, `cannot_write`, `not_installed`.
     """
     root = layout.root
     pyodide = find_pyodide(root)
     merged, additions = _merge(layout, bytecode=pyodide is not None)
     document = select_environment(merged.document, environment)
-    bundle = read_bundle(layout, config, without=without)
+    bundle = read_bundle(layout, config, without=[*without, *_assets(document, root)])
     lock = lock_worker(root, before=before)
-    vendored = vendor(lock, own_modules(librarian=bundle.mentions(_LIBRARIAN)), pyodide)
+    vendored = vendor(lock, own_modules(librarian=bundle.mentions(_LIBRARIAN)), pyodide, tell)
     return Plan(layout, environment, additions, merged, document, bundle, lock, vendored, pyodide)
 
 

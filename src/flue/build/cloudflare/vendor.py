@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -60,8 +60,10 @@ def cache_folder() -> Path:
     return Path(own) if own else Path(user or Path.home() / ".cache") / "flue"
 
 
-def vendor(lock: WorkerLock, modules: Mapping[str, Path], pyodide: Pyodide | None) -> Vendored:
-    """Return the folder for a lock and Flue's own modules; made now unless the cache has it.
+def vendor(
+    lock: WorkerLock, modules: Mapping[str, Path], pyodide: Pyodide | None, tell: Callable[[str], None]
+) -> Vendored:
+    """Return the folder for a lock and Flue's own modules; made now, and `tell` told of it, unless the cache has it.
 
     With `pyodide` it holds bytecode, else sources. Raises `ConfigError`: `lock_failed`, `cannot_compile`,
     `cannot_write`.
@@ -72,6 +74,7 @@ def vendor(lock: WorkerLock, modules: Mapping[str, Path], pyodide: Pyodide | Non
         if (place / "size.json").is_file():
             os.utime(place)
             return Vendored(place / MODULES, Size(**json.loads((place / "size.json").read_text())), cached=True)
+        tell("Installing the Worker's packages; the next build has them")
         cache.mkdir(parents=True, exist_ok=True)
         _forget_old(cache)
         with tempfile.TemporaryDirectory(dir=cache, prefix=".new-") as scratch:

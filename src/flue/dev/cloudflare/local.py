@@ -123,6 +123,7 @@ class Local:
                 find_layout(root, target="cloudflare"),
                 self._config,
                 environment=chosen,
+                tell=say,
                 without=[self._config.output, *([] if named is None else [named])],
                 before=earlier(self._config, LOCK) or _there(self._folder / LOCK),
             )

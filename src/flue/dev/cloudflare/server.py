@@ -37,6 +37,7 @@ async def develop_worker(
 
 
 async def _serve(local: Local, url: str) -> None:
+    say("Building")
     if await local.update():
         say(f"Server: {url}")
         if local.hint:
