@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import socket
@@ -184,23 +185,21 @@ def test_accepted_work_goes_on_after_the_next_start_and_steps_are_not_repeated(r
 
 
 def test_clients_that_never_read_do_not_hold_the_server(root: Path) -> None:
-    with serving(root) as server:
+    with serving(root) as server, contextlib.ExitStack() as stack:
         run = server.call("/workflows/chatty", {})[2]["runId"]
-        silent = []
-        for _ in range(3):
-            connection = socket.socket()
+        silent = [stack.enter_context(socket.socket()) for _ in range(3)]
+        for connection in silent:
+            connection.settimeout(15)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             connection.connect(("127.0.0.1", server.port))
             connection.sendall(f"GET /runs/{run}/stream HTTP/1.1\r\nhost: x\r\n\r\n".encode())
-            silent.append(connection)
-        half = socket.create_connection(("127.0.0.1", server.port))
+        half = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
         half.sendall(b"POST /workflows/quick HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n{")
         for connection in silent:
             assert connection.recv(12) == b"HTTP/1.1 200"
         end = server.stop()
-        for connection in (*silent, half):
-            connection.close()
     in_time(end)
+    assert "Stopped." in end.stderr, "work that tells more than can be written is given back in good order"
 
 
 @pytest.mark.parametrize("seconds", [2, 60])

@@ -13,13 +13,14 @@ from flue.durable.port import DurableStore
 from flue.durable.records import EventRow
 from flue.engine.delta_writer import ALONE, DELTAS, Answer, cut, own_text
 from flue.engine.feed import Feed
+from flue.engine.flood import Flood
 from flue.engine.json_text import event_text, scope_text
 from flue.engine.log_settings import LogSettings
 from flue.engine.logged import LoggedEvent
 from flue.engine.record_writer import Line, note
 from flue.engine.row_writer import RowWriter
 from flue.errors import DurabilityError
-from flue.events import Event, MessageEnd, MessageUpdate, Scope
+from flue.events import Event, Log, MessageEnd, MessageUpdate, Scope
 from flue.ports import Clock
 
 __all__ = ["LogSettings", "LogWriter"]
@@ -57,7 +58,8 @@ class LogWriter:
     Deltas are written several to a row, at the latest after `settings.flush_seconds`; other events at the end of the
     tick of the event loop that they came in, or with the write before them, whichever is later. Followers in this
     process see events in the order of the log: what is no delta once it is on disk, a delta at once when everything
-    before it is and its index was reserved while the claim surely held.
+    before it is and its index was reserved while the claim surely held. Of lines of the application's log that come
+    faster than they can be written only the number is kept (`Flood`).
 
     `first` is the index of the first event and `reserved` the one up to which indices are reserved; more are when they
     run short, and what comes when there is none waits. `session_prefix` stands before session keys in the store. Once
@@ -93,6 +95,7 @@ class LogWriter:
         self._size = _FIRST_BLOCK
         self._reserving: asyncio.Task[None] | None = None
         self._pending: list[Event | Answer] = []
+        self._flood = Flood()
         self._last = first - 1
         self._taken = first - 1
         self._on_way: deque[_Batch] = deque()
@@ -113,8 +116,13 @@ class LogWriter:
 
     def __call__(self, event: Event) -> None:
         """Take in an event. Never raises for what the event holds, and never waits."""
-        if self._closed:
+        if self._closed or (type(event) is Log and not self._flood.has_room(event)):
             return
+        if self._flood.left_out:
+            self._add(self._flood.take_note())
+        self._add(event)
+
+    def _add(self, event: Event) -> None:
         self._last = event.index
         if type(event) in DELTAS:
             if type(event) is MessageUpdate:
@@ -149,6 +157,7 @@ class LogWriter:
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
         self._pending.clear()
+        self._flood = Flood()
         self._held.clear()
         self._lines.clear()
         self._feed.close(self._channel)
@@ -165,6 +174,7 @@ class LogWriter:
             waiting = (at for at, item in enumerate(items) if not isinstance(item, Answer) and item.index >= end)
             reserved = next(waiting)
         self._pending = items[reserved:]
+        self._flood.taken(self._pending)
         self._urgent = bool(self._pending)
         self._taken = min(self._last, end - 1)
         return self._rows.rows(items[:reserved], self._place, self._lines if self._channel.subscribers else None)
@@ -193,6 +203,8 @@ class LogWriter:
             self._confirmed = max(self._confirmed, batch.reserved)
         self._channel.written(self._place(self._durable))
         self._show()
+        if self._flood.left_out and not self._pending:
+            self._add(self._flood.take_note())
         if self._urgent:
             self._arm()
 
