@@ -44,6 +44,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+# BLD-01
 def test_a_build_holds_all_that_a_server_needs_and_no_secret(build: Build, capsys: pytest.CaptureFixture[str]) -> None:
     assert build() == 0
     built = contents(Path("dist"))

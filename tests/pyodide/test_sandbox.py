@@ -32,6 +32,7 @@ async def test_the_contract_of_sandboxes_holds() -> None:
     }
 
 
+# SBX-13
 @pytest.mark.faults
 @pytest.mark.timeout(600)
 async def test_hostile_scripts_end_and_the_next_command_works(tmp_path: Path) -> None:

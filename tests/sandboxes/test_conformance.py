@@ -24,6 +24,7 @@ class TestSynchronous(SandboxConformance):
         return await open_synchronous_env()
 
 
+# SBX-12
 @pytest.mark.faults
 class TestIsolated(SandboxConformance):
     async def open_env(self, directory: Path) -> SessionEnv:

@@ -43,6 +43,7 @@ async def close(env: SessionEnv) -> None:
 
 
 class TestCrash:
+    # SBX-03
     async def test_a_script_that_brings_its_worker_down_is_told_so_and_files_are_as_before_it(
         self, pool: WorkerPool
     ) -> None:
@@ -64,6 +65,7 @@ class TestCrash:
         assert result.stdout == "begun\n"
         assert result.stderr.startswith("oh\n[flue] The command was ended")
 
+    # SBX-02
     @pytest.mark.faults
     async def test_a_raised_command_limit_costs_the_worker_only(self, pool: WorkerPool) -> None:
         env = await open_env(pool, limits=Limits(commands=10**9))
@@ -83,6 +85,7 @@ class TestCrash:
         assert "its process was killed" in result.stderr
         assert (await env.exec("cat made")).stdout == "kept\n"
 
+    # SBX-04
     @linux
     async def test_a_file_call_does_not_notice_that_its_worker_was_killed(self, pool: WorkerPool) -> None:
         env = await open_env(pool, {"given": "1"})
@@ -102,6 +105,7 @@ class TestCrash:
         await until(lambda: not alive(server))
         assert (await env.exec("cat made")).stdout == "kept\n"
 
+    # SBX-06
     @pytest.mark.faults
     async def test_running_out_of_memory_ends_the_worker_and_is_told(self) -> None:
         async with WorkerPool(spare=0, memory=96 << 20) as small:
@@ -113,6 +117,7 @@ class TestCrash:
             assert (result.exit_code, "ran out of memory" in result.stderr) == (128 + signal.SIGABRT, True)
             assert await env.readdir(".") == ["given", "made"]
 
+    # SBX-06
     @pytest.mark.faults
     async def test_a_command_for_which_no_memory_is_left_is_told_so(self) -> None:
         async with WorkerPool(spare=0, memory=64 << 20) as small:
@@ -122,6 +127,7 @@ class TestCrash:
             await env.rm("1")
             assert await env.readdir(".") == ["0", "2", "3", "4"]
 
+    # SBX-05
     @pytest.mark.faults
     async def test_a_command_that_ignores_its_time_is_killed_and_its_files_are_kept(self, pool: WorkerPool) -> None:
         env = await open_env(pool)
@@ -130,6 +136,7 @@ class TestCrash:
         assert "[flue] It did not react and was killed. The sandbox was started again" in result.stderr
         assert await env.readdir(".") == ["f", "made"]
 
+    # SBX-05
     @pytest.mark.faults
     async def test_an_abort_ends_a_command_that_ignores_it(self, pool: WorkerPool) -> None:
         env = await open_env(pool)
@@ -143,6 +150,7 @@ class TestCrash:
         assert time.monotonic() - began < 3
         assert (await env.exec("echo next")).stdout == "next\n"
 
+    # SBX-03
     @pytest.mark.faults
     async def test_a_command_beside_one_that_is_killed_is_told_why_it_ended(self, pool: WorkerPool) -> None:
         env = await open_env(pool)
@@ -154,6 +162,7 @@ class TestCrash:
         assert result.exit_code == 137
         assert "another command of this sandbox had to be killed" in result.stderr
 
+    # SBX-04
     @pytest.mark.faults
     async def test_everything_that_a_sandbox_holds_comes_back(self, pool: WorkerPool) -> None:
         env = await open_env(pool, {"given": "1", "folder/given": "2", "bytes": bytes(range(256))})
@@ -201,6 +210,7 @@ class TestPool:
         assert (await env.exec(EVAL_BOMB)).exit_code == 128 + signal.SIGSEGV
         assert (await env.exec("echo next")).stdout == "next\n"
 
+    # SBX-11
     @linux
     def test_the_end_of_a_loop_ends_its_processes(self) -> None:
         async def main() -> list[int]:
@@ -212,6 +222,7 @@ class TestPool:
         assert len(began) >= 2
         assert not [pid for pid in began if alive(pid)]
 
+    # SBX-08
     @linux
     @pytest.mark.faults
     async def test_no_two_sandboxes_have_the_same_worker(self, pool: WorkerPool) -> None:
@@ -270,6 +281,7 @@ class TestPool:
             await env.exec("echo")
             await until(lambda: len(workers()) == 3)
 
+    # SBX-11
     @linux
     async def test_closing_ends_everything_and_says_so_to_who_comes_later(self) -> None:
         pool = WorkerPool(spare=1)
@@ -330,6 +342,7 @@ class TestPool:
 
 
 class TestSecrets:
+    # SBX-01
     @linux
     async def test_no_variable_of_this_process_enters_a_worker(
         self, pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
@@ -343,6 +356,7 @@ class TestSecrets:
                 assert Path(f"/proc/{pid}/environ").read_bytes() == b""
                 assert "secret-canary" not in command_line(pid)
 
+    # SBX-10
     @pytest.mark.faults
     async def test_the_event_loop_goes_on_while_a_command_floods_it(self, pool: WorkerPool) -> None:
         env = await open_env(pool, limits=Limits(commands=10**9, loop_iterations=10**9))

@@ -97,6 +97,7 @@ async def complaints(hostile: Hostile, pool: WorkerPool) -> list[str]:
     return [f"{hostile.name}: {what}" for what in wrong]
 
 
+# SBX-01, SBX-02, SBX-10
 @pytest.mark.timeout(120)
 async def test_hostile_scripts_end_with_results_and_leave_the_server_untouched(
     monkeypatch: pytest.MonkeyPatch,

@@ -136,6 +136,7 @@ async def test_what_is_left_running_keeps_nobody_waiting(env: SessionEnv, shell:
     assert (await env.exec("until [ -e done ]; do sleep 0.02; done", timeout=5)).exit_code == 0
 
 
+# SBX-17
 async def test_a_timeout_ends_everything_that_the_command_started(env: SessionEnv, shell: BashShell) -> None:
     result = await env.exec("(sleep 0.6; touch late) & (sleep 0.6; touch late) | sleep 30", timeout=0.2)
     assert (result.exit_code, "timed out" in result.stderr) == (124, True)
@@ -164,6 +165,7 @@ async def test_output_beyond_the_limit_is_cut_off(env: SessionEnv) -> None:
     assert f"cut off after {OUTPUT_LIMIT:,} bytes" in result.stderr
 
 
+# SBX-17
 async def test_an_abort_before_the_place_has_begun_runs_nothing(
     env: SessionEnv, shell: BashShell, tmp_path: Path
 ) -> None:

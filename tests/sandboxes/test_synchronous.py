@@ -25,6 +25,7 @@ def description(env: SessionEnv) -> str:
 # ----------------------------------------------------------------------------------------------- what is missing
 
 
+# SBX-14
 async def test_a_network_is_refused_when_the_sandbox_is_opened() -> None:
     """In WebAssembly there is none; requests belong into tools."""
     with pytest.raises(SandboxError, match="no network in a Worker") as caught:
@@ -32,6 +33,7 @@ async def test_a_network_is_refused_when_the_sandbox_is_opened() -> None:
     assert caught.value.code == "sandbox_unavailable"
 
 
+# SBX-14
 async def test_isolation_is_refused_where_there_are_no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was asked for as a protection must not silently be less."""
     monkeypatch.setattr("flue.sandboxes.virtual_sandbox._HAS_THREADS", False)
@@ -59,6 +61,7 @@ async def test_what_is_missing_says_so_itself(command: str) -> None:
 # -------------------------------------------------------------------------------------------------------- time
 
 
+# SBX-13
 async def test_sleep_returns_at_once_and_says_so() -> None:
     """Waiting would stop everything else, and in a Worker for ever."""
     began = time.monotonic()
@@ -85,6 +88,7 @@ async def test_what_is_slept_counts_towards_the_timeout() -> None:
     assert await env.read_file("f") == "x\n"
 
 
+# SBX-13
 @pytest.mark.parametrize(
     "command",
     ["while :; do :; done", "for ((;;)); do x=1; done", "until false; do echo y; done", "yes | while :; do :; done"],
@@ -126,6 +130,7 @@ async def test_output_is_cut_at_one_mebibyte() -> None:
     assert result.stderr == "[flue] stdout ended here after 1 MiB; the rest was dropped.\n"
 
 
+# SBX-13
 async def test_files_cannot_fill_the_isolate() -> None:
     """All directories share one room, and so does what is written elsewhere while a command runs."""
     env = await open_synchronous_env()
@@ -142,6 +147,7 @@ async def test_files_cannot_fill_the_isolate() -> None:
     assert int((await env.exec(fill.format("/home/user"))).stdout) >= 20, "what was written elsewhere is gone"
 
 
+# SBX-13
 async def test_many_small_files_cannot_either() -> None:
     """Each costs more than its bytes."""
     result = await (await open_synchronous_env()).exec("i=0; while echo > f$i; do i=$((i+1)); done; echo $i")

@@ -18,6 +18,7 @@ WORKER = "as in a Worker"
 WAYS = ["in this process", WORKER, pytest.param("isolated", marks=pytest.mark.faults)]
 
 
+# SBX-12
 @pytest.fixture(autouse=True, params=WAYS)
 async def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
     """Run every test on every engine, the slow one with the slow tests: what a sandbox does is the same."""
@@ -287,6 +288,7 @@ def address() -> Iterator[str]:
 
 
 class TestNetwork:
+    # SBX-01
     async def test_the_network_is_off_unless_asked_for(self, address: str) -> None:
         result = await (await open_env()).exec(f"curl -sS {address}/x")
         assert result.stdout == ""

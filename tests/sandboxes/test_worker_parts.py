@@ -40,6 +40,7 @@ class TestFrames:
         seen = [frame for at in range(0, len(data), piece) for frame in reader.feed(data[at : at + piece])]
         assert seen == frames
 
+    # SBX-09
     @given(st.binary(max_size=200))
     def test_what_is_no_frame_is_refused_or_waits_for_more(self, data: bytes) -> None:
         try:
@@ -47,12 +48,14 @@ class TestFrames:
         except FrameError:
             return
 
+    # SBX-09
     def test_a_giant_frame_is_refused_before_it_arrives(self) -> None:
         with pytest.raises(FrameError, match="4294967295 bytes"):
             Frames().feed(b"\xff" * 8)
 
 
 class TestJournal:
+    # SBX-04
     def test_only_what_was_committed_counts(self) -> None:
         journal = Journal()
         journal.add(b"one")
@@ -108,6 +111,7 @@ def tree(files: BashkitFiles) -> dict[str, Any]:
 
 
 class TestChanges:
+    # SBX-04
     @pytest.mark.parametrize("seed", range(10))
     def test_replaying_all_changes_gives_the_same_files(self, seed: int) -> None:
         chance = random.Random(seed)  # noqa: S311 - a test that can be repeated
@@ -189,6 +193,7 @@ attempt("thread", thread)
 """
 
 
+# SBX-07
 @linux
 @pytest.mark.parametrize("network", [False, True])
 def test_a_confined_process_starts_nothing_opens_nothing_and_signals_nobody(tmp_path: Path, network: bool) -> None:
@@ -233,6 +238,7 @@ class _Server:
 class TestBrokenWorker:
     """A worker that was taken over can say what it likes."""
 
+    # SBX-09
     @pytest.mark.parametrize(
         "said",
         [b"\xff" * 100, encode(1), encode(1, b"what?"), encode(1, b"oserror", b"x"), encode(0, b"saved", b"-"), b""],
@@ -279,6 +285,7 @@ asyncio.run(main())
 """
 
 
+# SBX-11
 @linux
 @pytest.mark.parametrize("signal", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
 def test_no_process_outlives_the_program_however_that_ends(signal: signal.Signals) -> None:

@@ -1,4 +1,4 @@
-"""Where a build goes: a folder that is replaced as a whole, and never one that holds anything else."""
+"""Where a build goes: a folder that is replaced as a whole, and never one that holds anything else (BLD-03)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a project goes into a build: all that is in its folder, but no secrets and nothing that is made anew."""
+"""What of a project goes into a build: all that is in its folder, but no secret (BLD-01) and nothing made anew."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class ContainerShell:
         return self._title
 
     async def run(self, script: str, *, env: Mapping[str, str] | None = None, brief: bool = True) -> str:
-        """Run a script and return what it wrote to stdout."""
+        """Run a script and return what it wrote to stdout (SBX-16)."""
         options = {} if env is None else {"env": dict(env)}
         with told(self._title):
             if not self._sessions_only:

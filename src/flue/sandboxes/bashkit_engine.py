@@ -116,7 +116,7 @@ class BashkitEngine:
 
 
 class _Run:
-    """One command in its thread."""
+    """One command in its thread (SBX-10)."""
 
     def __init__(self, shell: Bash, command: Command, limits: Limits, cancelled: threading.Event) -> None:
         self._shell = shell

@@ -59,7 +59,7 @@ def cloudflare_bridge(url: str, id: str, *, api_key: str, cwd: str = DEFAULT_CWD
 
 
 class CloudflareBridge:
-    """A container behind a bridge, as an agent's `sandbox`. Built by `cloudflare_bridge()`.
+    """A container behind a bridge, as an agent's `sandbox` (SBX-18). Built by `cloudflare_bridge()`.
 
     Nothing here creates or destroys it.
     """

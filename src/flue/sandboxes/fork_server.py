@@ -21,7 +21,10 @@ _REMEMBERED = 256  # ends of workers that nobody has asked about yet
 
 
 class ForkServer:
-    """The process that forks workers. Ends with this object, with `close`, and with the program however that ends."""
+    """The process that forks workers.
+
+    Ends with this object, with `close`, and with the program however that ends (SBX-11).
+    """
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()

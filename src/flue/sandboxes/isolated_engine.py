@@ -1,4 +1,4 @@
-"""The virtual sandbox's engine in a worker process: a script can end its worker, and nothing else.
+"""The virtual sandbox's engine in a worker process: a script can end its worker, and nothing else (SBX-02, SBX-12).
 
 The worker holds the files and runs the commands. This side keeps a journal of changes, so a sandbox outlives its
 worker: a new one gets the files it was opened with and replays the journal. That is what happens after a crash, after
@@ -194,7 +194,7 @@ class IsolatedEngine:
         return KEPT_NOTE if worker.ended_here else CRASHED_NOTE
 
     async def _abort(self, worker: Worker, call: int, answer: asyncio.Future[list[bytes]]) -> None:
-        """End a command; if it does not obey, with its worker."""
+        """End a command; if it does not obey, with its worker (SBX-05)."""
         worker.cancel(call)
         await asyncio.wait({answer}, timeout=_ABORT_GRACE)
         if not answer.done():
@@ -305,7 +305,7 @@ class IsolatedEngine:
             answer.add_done_callback(lambda _: setattr(self, "_tidying", False))
 
     async def _save(self, worker: Worker, seconds: float) -> bool:
-        """Give a worker time to send what has changed, and say whether it did."""
+        """Give a worker time to send what has changed, and say whether it did (SBX-04)."""
         call, answer = worker.call(b"save")
         await asyncio.wait({answer}, timeout=seconds)
         worker.forget(call)

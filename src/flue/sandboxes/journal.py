@@ -1,4 +1,4 @@
-"""What an isolated sandbox has changed, kept for the worker that may have to bring it back."""
+"""What an isolated sandbox has changed, kept for the worker that may have to bring it back (SBX-04)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A command in a place that is reached through scripts: its exact output, its time, its end.
 
 The command runs in a process group of its own and its output goes to files: what it leaves running in the background
-keeps nobody waiting, and a timeout or an abort ends it with all that it started. Time is kept over there, so that a
-command ends in time also when whoever asked for it is gone.
+keeps nobody waiting, and a timeout or an abort ends it with all that it started (SBX-17). Time is kept over there,
+so that a command ends in time also when whoever asked for it is gone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The virtual sandbox's engine where there are neither threads nor processes: in a Worker.
+"""The virtual sandbox's engine where there are neither threads nor processes: in a Worker (SBX-13, SBX-14).
 
 A command runs to its end in one go, and everything else in the isolate stands still meanwhile. What keeps the isolate
 alive, as far as that can be done from inside it (bashkit 0.20.1; measured in Pyodide 314):

@@ -1,4 +1,4 @@
-"""`virtual()`: the default sandbox, with bash and files in memory and nothing of the host."""
+"""`virtual()`: the default sandbox, with bash and files in memory and nothing of the host (SBX-01)."""
 
 from __future__ import annotations
 

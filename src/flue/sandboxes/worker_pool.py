@@ -81,7 +81,7 @@ class WorkerPool:
         set_default_pool(self)
 
     async def take(self) -> Worker:
-        """Return a worker that never had a sandbox. It must come back by `give_back`. Raises `SandboxError`."""
+        """Return a worker that never had a sandbox (SBX-08); it comes back by `give_back`. Raises `SandboxError`."""
         self._check_usable()
         while len(self._taken) >= self._most:
             await self._make_room()

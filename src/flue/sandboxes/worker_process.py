@@ -95,7 +95,7 @@ class Worker:
         self._channel.send(encode(call, b"cancel"))
 
     def printed(self, call: int) -> tuple[bytes, bytes]:
-        """Return what a command has printed so far, as far as is known here."""
+        """Return what a command has printed so far, as far as is known here (SBX-03)."""
         stdout, stderr = self._printed.get(call, (b"", b""))
         return bytes(stdout), bytes(stderr)
 
@@ -186,7 +186,7 @@ class Worker:
 
 
 def _error(what: bytes, fields: list[bytes]) -> Exception | None:
-    """Return the error that an answer tells of. Raises `ValueError` when it makes no sense."""
+    """Return the error that an answer tells of (SBX-09). Raises `ValueError` when it makes no sense."""
     if what == b"ok":
         return None
     texts = [field.decode(errors="replace") for field in fields]

@@ -94,6 +94,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+# BLD-01, BLD-03
 def test_a_build_holds_the_worker_and_no_secret_and_building_again_changes_no_byte(
     build: Build, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -223,6 +224,7 @@ def test_static_files_go_to_cloudflare_by_themselves(build: Build) -> None:
     assert json.loads(Path("dist/worker/wrangler.json").read_text())["assets"] == {"directory": "../../.flue/site"}
 
 
+# BLD-03
 def test_packages_that_another_tool_put_into_the_root_are_not_touched(
     build: Build, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -37,6 +37,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+# BLD-01
 def test_hello_world_is_deployed_from_the_projects_root_as_bytecode(tmp_path: Path) -> None:
     root = write_files(tmp_path / "hello", HELLO)
     link_npm_packages(root)

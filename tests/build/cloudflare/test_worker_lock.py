@@ -108,6 +108,7 @@ def test_a_version_that_there_is_not_is_quoted_and_not_called_impossible(write: 
     assert caught.value.code == "lock_failed"
 
 
+# BLD-02
 @pytest.mark.e2e
 def test_a_package_that_is_not_what_was_locked_is_not_installed(write: Write, index: Path, tmp_path: Path) -> None:
     write_wheel(index, "slugs", "1.0")

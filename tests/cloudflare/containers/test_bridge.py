@@ -48,6 +48,7 @@ class TestBridge(SandboxConformance):
         return env
 
 
+# SBX-16
 async def test_an_agent_works_behind_a_bridge_and_gives_its_connections_back(
     bridge: BridgeServer, tmp_path: Path
 ) -> None:
@@ -63,6 +64,7 @@ async def test_an_agent_works_behind_a_bridge_and_gives_its_connections_back(
     assert not [body for _, body in bridge.container.asked if "canary" in str(body.get("command"))]
 
 
+# SBX-18
 async def test_a_wrong_key_is_refused_and_told_nowhere(bridge: BridgeServer, tmp_path: Path) -> None:
     refused = box(bridge, tmp_path, api_key="key-that-is-wrong")
     with pytest.raises(SandboxError, match="was refused: Unauthorized") as caught:

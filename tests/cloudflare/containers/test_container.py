@@ -131,6 +131,7 @@ async def test_nothing_creates_or_destroys_the_container(server: ControlServer, 
     assert {method for method, _ in stub.called} == {"execWithSessionToken"}
 
 
+# SBX-16
 async def test_variables_of_a_command_are_in_no_command_that_the_container_logs(
     server: ControlServer, tmp_path: Path
 ) -> None:

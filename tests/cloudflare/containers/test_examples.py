@@ -45,6 +45,7 @@ def test_both_workers_of_an_example_can_be_deployed(tmp_path: Path, example: str
         assert str(root / image) in second
 
 
+# SBX-15
 async def test_the_token_of_the_egress_example_is_for_its_hosts_over_https_only(tmp_path: Path) -> None:
     root = built(tmp_path, "egress")
     (root / "dist/sandboxes/.dev.vars").write_text("GITHUB_TOKEN=token-of-github\n")

@@ -126,6 +126,7 @@ async def ask_from_inside(bridge: Bridge, class_name: str, tmp_path: Path, url: 
     return answer
 
 
+# SBX-15
 @pytest.mark.parametrize("class_name", ["MySandbox", "ChildSandbox", "AssignedSandbox", "Sandbox"])
 async def test_a_token_is_added_outside_of_the_container(bridge: Bridge, tmp_path: Path, class_name: str) -> None:
     with served_upstream() as upstream:
@@ -140,6 +141,7 @@ async def test_what_is_not_allowed_out_does_not_leave(bridge: Bridge, tmp_path: 
     assert answer == {"intercepted": True, "status": 403, "body": "not example.com"}
 
 
+# SBX-15
 @pytest.mark.parametrize("class_name", ["PyBoxSandbox", "NodeSandbox"])
 async def test_handlers_of_one_class_are_not_those_of_another(bridge: Bridge, tmp_path: Path, class_name: str) -> None:
     answer = await ask_from_inside(bridge, class_name, tmp_path, "http://127.0.0.1:9/")

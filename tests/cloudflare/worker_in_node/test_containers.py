@@ -138,6 +138,7 @@ async def test_a_command_that_takes_too_long_is_ended(running: NodeWorker, model
     assert not (work / "late").exists()
 
 
+# SBX-17
 async def test_an_abort_ends_the_command_in_the_container(
     running: NodeWorker, models: ProviderServer, work: Path
 ) -> None:

@@ -80,6 +80,7 @@ async def test_a_start_that_hangs_has_a_deadline() -> None:
     await told.wrangler.stop()
 
 
+# BLD-04
 async def test_the_end_takes_what_it_started_along_also_what_ignores_sigterm(told: Told, tmp_path: Path) -> None:
     alive = tmp_path / "alive"
     os.mkfifo(alive)
@@ -99,6 +100,7 @@ async def test_the_end_takes_what_it_started_along_also_what_ignores_sigterm(tol
     os.close(reading)
 
 
+# BLD-04
 def test_it_ends_when_the_process_that_started_it_is_killed() -> None:
     program = f"""
 import subprocess, sys, time

@@ -77,7 +77,7 @@ class SandboxWorker:
             lines.append("export { ContainerProxy } from '@cloudflare/sandbox';")
         if self.sandboxes:
             lines.append("import * as sandbox from '@cloudflare/sandbox';")
-        # Each is a class of its own: one name for several would make one's outbound handlers those of all.
+        # Each is a class of its own: one name for several would make one's outbound handlers (SBX-15) those of all.
         lines += [f"export class {name} extends sandbox.Sandbox {{}}" for name in self.sandboxes]
         if exported := [*self.own, *(["ContainerProxy"] if self.proxy == "own" else [])]:
             lines.append(f"export {{ {', '.join(exported)} }} from {json.dumps(module)};")

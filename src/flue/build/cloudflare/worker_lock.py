@@ -82,7 +82,10 @@ def needed(own: Distribution) -> list[str]:
 
 
 def install_lock(lock: WorkerLock, folder: Path) -> None:
-    """Install what a lock pins into a folder, checked against its hashes. Raises `ConfigError` (`lock_failed`)."""
+    """Install what a lock pins into a folder, checked against its hashes (BLD-02).
+
+    Raises `ConfigError` (`lock_failed`).
+    """
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch, "requirements.txt")
         file.write_text(lock.text, encoding="utf-8")

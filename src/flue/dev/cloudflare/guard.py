@@ -1,4 +1,4 @@
-"""Runs a command and ends it with all that it started, a program of its own: `python guard.py COMMAND …`.
+"""Runs a command and ends it with all that it started, a program of its own (BLD-04): `python guard.py COMMAND …`.
 
 It ends when its standard input does, which happens whatever becomes of the process that holds the other end. It has to
 be the leader of a process group.

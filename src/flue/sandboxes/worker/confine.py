@@ -135,7 +135,10 @@ def ready_to_confine() -> None:
 
 
 def confine() -> None:
-    """Confine this process, before its first thread but the main one starts. Nothing gives back what was given up."""
+    """Confine this process, before its first thread but the main one starts (SBX-07).
+
+    Nothing gives back what was given up.
+    """
     _write("/proc/self/oom_score_adj", b"1000")  # when the machine runs out of memory, rather this than the program
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
@@ -153,9 +156,9 @@ def confine() -> None:
 
 
 def confine_further(memory: int, *, network: bool) -> None:
-    """Let this process take at most `memory` bytes more than it has, and see files (to read) and sockets if at all.
+    """Let this process take at most `memory` bytes more than it has (SBX-06), and see files and sockets if at all.
 
-    Without `network` it opens neither from now on.
+    Files it may only read; without `network` it opens neither from now on.
     """
     taken = _address_space()
     if taken:
