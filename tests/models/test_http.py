@@ -200,3 +200,41 @@ async def test_closing_twice_is_fine() -> None:
     one = Httpx2Transport()
     await one.aclose()
     await one.aclose()
+
+
+async def test_of_many_requests_at_once_some_connections_are_kept_for_later() -> None:
+    many, all_there = 100, asyncio.Event()
+    connected: list[asyncio.StreamWriter] = []
+    ended = 0
+
+    async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal ended
+        connected.append(writer)
+        if len(connected) == many:
+            all_there.set()
+        try:
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                await all_there.wait()
+                writer.write(OK + b"1\r\nx\r\n0\r\n\r\n")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            ended += 1
+        finally:
+            writer.close()
+
+    async def ask(one: HttpTransport, url: str) -> bytes:
+        response = await one.send("POST", url, headers={}, content=b"", read_timeout=5)
+        try:
+            return await response.aread()
+        finally:
+            await response.aclose()
+
+    async with await asyncio.start_server(connection, "127.0.0.1", 0) as server, transport_by("httpx2") as one:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with asyncio.TaskGroup() as group:
+            answers = [group.create_task(ask(one, url)) for _ in range(many)]
+        assert {answer.result() for answer in answers} == {b"x"}
+        while many - ended > 64:  # noqa: ASYNC110 - what is waited for is the other side's
+            await asyncio.sleep(0)
+        assert await ask(one, url) == b"x"
+        assert (len(connected), many - ended) == (many, 64)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from flue.errors import ProviderError
+from flue.models.http_clients import PER_CLIENT, Clients
 from flue.models.transport_failures import SILENT, unreachable, unusable_address, unusable_header
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx2
 
 CONNECT_TIMEOUT = 30.0  # seconds; also for sending
-KEEPALIVE = 64  # idle connections kept for reuse
 KEEPALIVE_EXPIRY = 30.0  # seconds; below what hosts and load balancers close themselves
 
 
@@ -25,7 +29,8 @@ class Httpx2Transport:
     """
 
     def __init__(self) -> None:
-        self._clients: dict[asyncio.AbstractEventLoop, httpx2.AsyncClient] = {}
+        self._clients: dict[asyncio.AbstractEventLoop, Clients] = {}
+        self._certificates: ssl.SSLContext | None = None
 
     async def send(
         self, method: str, url: str, *, headers: Mapping[str, str], content: bytes, read_timeout: float | None
@@ -37,45 +42,53 @@ class Httpx2Transport:
         """
         import httpx2
 
-        client = self._client()
+        clients = self._of_this_loop()
+        client = clients.take()
         try:
-            timeout = httpx2.Timeout(CONNECT_TIMEOUT, read=read_timeout, pool=None)
-            request = client.build_request(method, url, headers=dict(headers), content=content, timeout=timeout)
-            return Httpx2Response(await client.send(request, stream=True), url)
-        except (httpx2.LocalProtocolError, UnicodeEncodeError):
-            raise unusable_header(url) from None  # these errors hold the header's value
-        except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
-            raise unusable_address(url, error) from error
-        except httpx2.TransportError as error:
-            raise _failure(url, error) from error
+            with _explained(url):
+                timeout = httpx2.Timeout(CONNECT_TIMEOUT, read=read_timeout, pool=None)
+                request = client.http.build_request(
+                    method, url, headers=dict(headers), content=content, timeout=timeout
+                )
+                response = await client.http.send(request, stream=True)
+        except BaseException:
+            await clients.give_back(client)
+            raise
+        return Httpx2Response(response, url, partial(clients.give_back, client))
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop."""
-        client = self._clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.aclose()
+        clients = self._clients.pop(asyncio.get_running_loop(), None)
+        if clients is not None:
+            await clients.aclose()
 
-    def _client(self) -> httpx2.AsyncClient:
+    def _of_this_loop(self) -> Clients:
         loop = asyncio.get_running_loop()
-        client = self._clients.get(loop)
-        if client is None:
-            import httpx2
-
+        clients = self._clients.get(loop)
+        if clients is None:
             for closed in [one for one in self._clients if one.is_closed()]:  # ended without `aclose`
                 del self._clients[closed]
-            limits = httpx2.Limits(
-                max_connections=None, max_keepalive_connections=KEEPALIVE, keepalive_expiry=KEEPALIVE_EXPIRY
-            )
-            client = self._clients[loop] = httpx2.AsyncClient(follow_redirects=False, limits=limits)
-        return client
+            clients = self._clients[loop] = Clients(self._make)
+        return clients
+
+    def _make(self) -> httpx2.AsyncClient:
+        import httpx2
+
+        if self._certificates is None:
+            self._certificates = httpx2.create_ssl_context()  # 20 ms, so once
+        limits = httpx2.Limits(
+            max_connections=None, max_keepalive_connections=PER_CLIENT, keepalive_expiry=KEEPALIVE_EXPIRY
+        )
+        return httpx2.AsyncClient(verify=self._certificates, follow_redirects=False, limits=limits)
 
 
 class Httpx2Response:
     """A response whose body is still to be read."""
 
-    def __init__(self, response: httpx2.Response, url: str) -> None:
+    def __init__(self, response: httpx2.Response, url: str, over: Callable[[], Awaitable[None]]) -> None:
         self._response = response
         self._url = url
+        self._over: Callable[[], Awaitable[None]] | None = over
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
 
@@ -98,7 +111,26 @@ class Httpx2Response:
 
     async def aclose(self) -> None:
         """Drop the connection, or give it back when the body was read to its end."""
-        await self._response.aclose()
+        over, self._over = self._over, None
+        try:
+            await self._response.aclose()
+        finally:
+            if over is not None:
+                await over()
+
+
+@contextmanager
+def _explained(url: str) -> Iterator[None]:
+    import httpx2
+
+    try:
+        yield
+    except (httpx2.LocalProtocolError, UnicodeEncodeError):
+        raise unusable_header(url) from None  # these errors hold the header's value
+    except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
+        raise unusable_address(url, error) from error
+    except httpx2.TransportError as error:
+        raise _failure(url, error) from error
 
 
 def _failure(url: str, error: Exception) -> ProviderError:
