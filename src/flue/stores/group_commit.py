@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -79,7 +80,8 @@ class GroupCommit:
         self._connection: Connection | None = None
         self._wake = threading.Condition()
         self._queue: list[_Job] = []
-        self._running: Sequence[_Job] = ()
+        self._undone = 0
+        self._touched: Counter[str] = Counter()
         self._closing = False
         self._thread: threading.Thread | None = None
 
@@ -111,8 +113,7 @@ class GroupCommit:
     def pending(self, name: str | None = None) -> bool:
         """Say whether work that touches `name` (None: any work) is queued or not yet committed."""
         with self._wake:
-            jobs = (*self._running, *self._queue)
-        return any(name is None or name in job.touches for job in jobs)
+            return self._undone > 0 if name is None else name in self._touched
 
     async def aclose(self) -> None:
         """Commit what is queued, close the connection and end the thread."""
@@ -132,6 +133,8 @@ class GroupCommit:
                 job.future.set_exception(self._closed())
                 return job.future
             self._queue.append(job)
+            self._undone += 1
+            self._touched.update(touches)
             if self._thread is None:
                 # A daemon, because a forgotten store must not keep the process alive: nobody has been told that
                 # what is still queued is durable.
@@ -148,7 +151,7 @@ class GroupCommit:
             self._commit(batch)
             patience = max(time.monotonic() - began, _PATIENCE)
             with self._wake:
-                self._running = ()
+                self._done(batch)
             for had_turn in self._deliver(batch):
                 had_turn.wait(patience)
         self._disconnect()
@@ -157,10 +160,18 @@ class GroupCommit:
         with self._wake:
             while not self._queue and not self._closing:
                 self._wake.wait()
-            self._running, self._queue = self._queue, []
+            batch, self._queue = self._queue, []
         if self._in_order:
-            self._running = sorted(self._running, key=lambda job: (not job.order, job.order))
-        return self._running
+            batch.sort(key=lambda job: (not job.order, job.order))
+        return batch
+
+    def _done(self, batch: Sequence[_Job]) -> None:
+        self._undone -= len(batch)
+        for job in batch:
+            for name in job.touches:
+                self._touched[name] -= 1
+                if not self._touched[name]:
+                    del self._touched[name]
 
     def _commit(self, batch: Sequence[_Job]) -> None:
         for tries_left in reversed(range(_TRIES)):
