@@ -126,12 +126,14 @@ class LogReader:
 
         `after` is the index of an event before it. Where the request was repeated, the last one counts.
         """
-        deltas, answer = DeltaReader(), -1
-        while page := await self._store.read_events(log, start=after + 1, limit=_ROWS):
-            after = page[-1].row.last
+        deltas, answer, more = DeltaReader(), -1, True
+        while more:
+            page = await self._store.read_events(log, start=after + 1, limit=_ROWS)
             for stored in page:
+                after = stored.row.last
                 if began := answers_begun(stored.row, deltas, turn):
                     answer = began[-1]
+            more = len(page) == _ROWS
         return "".join(deltas.texts(answer) or ())
 
     async def _settled(self, log: str) -> bool:

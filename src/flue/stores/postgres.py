@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import threading
-from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from secrets import token_hex
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from flue.stores.listeners import Listener
 from flue.stores.postgres_connection import PostgresConnection, close_quietly
 from flue.stores.postgres_driver import psycopg
 from flue.stores.postgres_listen import Notifications
+from flue.stores.readers import Readers
 from flue.stores.sql.store import SqlStore
 from flue.stores.sql.transaction import POSTGRES, Transaction, Transition
 
@@ -56,8 +57,13 @@ class PostgresStore(SqlStore):
         self._migration = threading.Lock()
         self._migrated = False
         self._closed = False
-        self._idle_readers: list[psycopg.Connection[Any]] = []
-        self._reader_threads = ThreadPoolExecutor(readers, "flue-store-read")
+        self._readers = Readers(
+            self._open,
+            _reading,
+            threads=readers,
+            explain=postgres_connection.explain,
+            is_lost=postgres_connection.is_lost,
+        )
         self._notifications: Notifications | None = None
         self._writers = [
             GroupCommit(
@@ -84,9 +90,7 @@ class PostgresStore(SqlStore):
         if self._notifications is not None:
             notifications, self._notifications = self._notifications, None
             await asyncio.to_thread(notifications.stop)
-        await asyncio.to_thread(self._reader_threads.shutdown)
-        while self._idle_readers:
-            close_quietly(self._idle_readers.pop())
+        await self._readers.aclose()
         await asyncio.gather(*(writer.aclose() for writer in self._writers))
 
     # -------------------------------------------------------------------------------------------- transitions
@@ -117,31 +121,7 @@ class PostgresStore(SqlStore):
             await asyncio.gather(*(writer.settled() for writer in pending))
         if self._closed:
             raise store_closed("The Postgres store")
-        return await asyncio.get_running_loop().run_in_executor(self._reader_threads, self._read_in_thread, query)
-
-    def _read_in_thread(self, query: Transition[T]) -> T:
-        try:
-            for last in (False, False, True):
-                connection = self._idle_readers.pop() if self._idle_readers and not last else self._open()
-                try:
-                    return self._read_with(connection, query)
-                except psycopg.Error as error:
-                    close_quietly(connection)
-                    # Reading again is always safe.
-                    if last or not postgres_connection.is_lost(error):
-                        raise
-            raise AssertionError("unreachable")
-        except Exception as error:  # noqa: BLE001  (it is raised again, explained)
-            explained = postgres_connection.explain(error)
-            raise explained from explained.__cause__
-
-    def _read_with(self, connection: psycopg.Connection[Any], query: Transition[T]) -> T:
-        # One snapshot, so that all its queries see the same commits.
-        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        result = query(Transaction(PostgresConnection(lambda: connection, "", ""), POSTGRES))
-        connection.execute("COMMIT")
-        self._idle_readers.append(connection)
-        return result
+        return await self._readers.read(query)
 
     # -------------------------------------------------------------------------------------------- connections
 
@@ -160,3 +140,11 @@ class PostgresStore(SqlStore):
             close_quietly(connection)
             raise
         return connection
+
+
+@contextlib.contextmanager
+def _reading(connection: psycopg.Connection[Any]) -> Iterator[Transaction]:
+    # One snapshot, so that all its queries see the same commits.
+    connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    yield Transaction(PostgresConnection(lambda: connection, "", ""), POSTGRES)
+    connection.execute("COMMIT")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from os import PathLike
@@ -19,6 +19,7 @@ from flue.stores.failures import store_closed
 from flue.stores.group_commit import GroupCommit
 from flue.stores.listeners import Listener
 from flue.stores.presence import Presence
+from flue.stores.readers import Readers
 from flue.stores.sql import claims
 from flue.stores.sql.rows import lease
 from flue.stores.sql.store import SqlStore
@@ -62,8 +63,12 @@ class SqliteStore(SqlStore):
         self._opened = False
         self._closed = False
         self._presence = Presence(self.path.with_name(f"{self.path.name}-owners"), self._listeners.tell)
-        self._idle_readers: list[Connection] = []
-        self._reader_threads = ThreadPoolExecutor(_READERS, "flue-store-read")
+        self._readers = Readers(
+            lambda: sqlite_file.open_reader(self.path, self._connect, self._busy_timeout),
+            _reading,
+            threads=_READERS,
+            explain=partial(sqlite_file.explain, what=f"the database {self.path}"),
+        )
         self._backup_thread = ThreadPoolExecutor(1, "flue-store-backup")
         self._writer = GroupCommit(
             lambda: sqlite_file.open_writer(self.path, self._connect, self._busy_timeout),
@@ -141,17 +146,15 @@ class SqliteStore(SqlStore):
     async def aclose(self) -> None:
         """Write what is queued, wait for running reads and a backup, and release the file."""
         self._closed = True
-        await asyncio.to_thread(self._reader_threads.shutdown)
+        await self._readers.aclose()
         await asyncio.to_thread(self._backup_thread.shutdown)
-        while self._idle_readers:
-            self._idle_readers.pop().close()
         # Last, because the connection that is closed last moves the write-ahead log into the database.
         await self._writer.aclose()
         await asyncio.to_thread(self._presence.close)
 
     async def _read(self, query: Transition[T], key: str | None = None) -> T:
         await self._ready(key)
-        return await asyncio.get_running_loop().run_in_executor(self._reader_threads, self._read_in_thread, query)
+        return await self._readers.read(query)
 
     async def _ready(self, key: str | None = None) -> None:
         """Wait until the file is there, with everything queued that touches `key` (None: anything)."""
@@ -160,29 +163,6 @@ class SqliteStore(SqlStore):
             self._opened = True
         if self._closed:
             raise store_closed(f"The store {self.path}")
-
-    def _read_in_thread(self, query: Transition[T]) -> T:
-        connection: Connection | None = None
-        try:
-            connection = self._take_reader()
-            # One transaction, so that all its queries see the same commit.
-            connection.execute("BEGIN")
-            result = query(Transaction(connection, SQLITE))
-            connection.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001  (it is raised again, explained)
-            if connection is not None:
-                with contextlib.suppress(Exception):
-                    connection.close()
-            explained = sqlite_file.explain(error, f"the database {self.path}")
-            raise explained from explained.__cause__
-        self._idle_readers.append(connection)
-        return result
-
-    def _take_reader(self) -> Connection:
-        try:
-            return self._idle_readers.pop()
-        except IndexError:
-            return sqlite_file.open_reader(self.path, self._connect, self._busy_timeout)
 
     def _back_up(self, path: Path, overwrite: bool) -> None:
         target = path.absolute()
@@ -193,3 +173,11 @@ class SqliteStore(SqlStore):
         except Exception as error:  # noqa: BLE001  (it is raised again, explained)
             explained = sqlite_file.explain(error, f"the backup {target} of {self.path}")
             raise explained from explained.__cause__
+
+
+@contextlib.contextmanager
+def _reading(connection: Connection) -> Iterator[Transaction]:
+    # One transaction, so that all its queries see the same commit.
+    connection.execute("BEGIN")
+    yield Transaction(connection, SQLITE)
+    connection.execute("COMMIT")

@@ -1,0 +1,134 @@
+"""Threads that read a database, each what was asked for in one round of the event loop, in one transaction.
+
+To hand a query to a thread and back takes longer than most queries do, above all while the event loop is busy: the
+thread waits for the interpreter after each statement. Many who ask at once, as when a thousand sessions are taken up
+again, share that; whoever asks alone waits no longer than for a thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from flue.stores.sql.transaction import Transaction, Transition
+
+T = TypeVar("T")
+C = TypeVar("C", bound="_Connection")
+
+_TOGETHER = 64
+"""Queries that one thread runs in one transaction: the rest is for other threads."""
+_TRIES = 3
+
+
+class _Connection(Protocol):
+    def close(self) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class _Read:
+    query: Transition[Any]
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: Exception | None = None
+
+
+class Readers(Generic[C]):
+    """Up to `threads` threads with a connection each.
+
+    `connect` opens a connection, in a thread; `transaction` is one on it that sees the same commits throughout.
+    `explain` turns what went wrong into the error that awaiters get. An error of which `is_lost` says that the
+    connection is gone is met by reading again over another one, a few times.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], C],
+        transaction: Callable[[C], AbstractContextManager[Transaction]],
+        *,
+        threads: int,
+        explain: Callable[[Exception], Exception],
+        is_lost: Callable[[Exception], bool] = lambda _: False,
+    ) -> None:
+        self._connect = connect
+        self._transaction = transaction
+        self._explain = explain
+        self._is_lost = is_lost
+        self._idle: list[C] = []
+        self._threads = ThreadPoolExecutor(threads, "flue-store-read")
+        self._asked: dict[asyncio.AbstractEventLoop, list[_Read]] = {}
+
+    def read(self, query: Transition[T]) -> Awaitable[T]:
+        """Run a query at the end of this round of the event loop. Raises what it raised, explained."""
+        loop = asyncio.get_running_loop()
+        read = _Read(query, loop.create_future())
+        if loop not in self._asked:
+            self._asked[loop] = []
+            loop.call_soon(self._hand_over, loop)
+        self._asked[loop].append(read)
+        return read.future
+
+    async def aclose(self) -> None:
+        """Finish what was asked for and close the connections. Nothing may be asked for any more."""
+        for loop in tuple(self._asked):
+            self._hand_over(loop)
+        await asyncio.to_thread(self._threads.shutdown)
+        while self._idle:
+            _close(self._idle.pop())
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        reads = self._asked.pop(loop, [])
+        for at in range(0, len(reads), _TOGETHER):
+            self._threads.submit(self._serve, loop, reads[at : at + _TOGETHER])
+
+    # ------------------------------------------------------------------------------------------- in a thread
+
+    def _serve(self, loop: asyncio.AbstractEventLoop, reads: Sequence[_Read]) -> None:
+        left, tries = deque(reads), _TRIES
+        while left:
+            tries -= self._work_off(left, again=tries > 1)
+        with contextlib.suppress(RuntimeError):  # the loop has been closed: nobody waits
+            loop.call_soon_threadsafe(_settle, reads)
+
+    def _work_off(self, left: deque[_Read], *, again: bool) -> bool:
+        """Read until all is done or something fails; say whether that was a connection which another may replace."""
+        connection, running = None, False
+        try:
+            connection = self._idle.pop() if self._idle and again else self._connect()
+            with self._transaction(connection) as transaction:
+                running = True
+                while left:
+                    left[0].result = left[0].query(transaction)
+                    left.popleft()
+        except Exception as error:  # noqa: BLE001 - whoever asked raises it, explained
+            if connection is not None:
+                _close(connection)
+            if again and self._is_lost(error):
+                return True
+            # What was read before is as good as ever; without a transaction nothing can be read.
+            failed = [left.popleft() for _ in range(min(len(left), 1) if running else len(left))]
+            for read in failed:
+                read.error = self._explain(error)
+            return False
+        self._idle.append(connection)
+        return False
+
+
+def _close(connection: _Connection) -> None:
+    with contextlib.suppress(Exception):  # it is given up either way
+        connection.close()
+
+
+def _settle(reads: Sequence[_Read]) -> None:
+    for read in reads:
+        if read.future.done():  # its awaiter was cancelled
+            continue
+        if read.error is not None:
+            read.future.set_exception(read.error)
+        else:
+            read.future.set_result(read.result)

@@ -1,0 +1,129 @@
+"""Reads that are asked for at once share a thread and a transaction, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, cast
+
+import pytest
+
+from flue.stores.readers import Readers
+from flue.stores.sql.transaction import SQLITE, Transaction, Transition
+
+
+class LostError(Exception):
+    """The connection is gone."""
+
+
+class Connection:
+    """Counts transactions."""
+
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+
+    def close(self) -> None:
+        self.log.append("close")
+
+
+class Database:
+    """Opens connections, of which `broken` says which, counting from 1, can do nothing."""
+
+    def __init__(self, broken: tuple[int, ...] = ()) -> None:
+        self.log: list[str] = []
+        self.opened = 0
+        self._broken = broken
+
+    def connect(self) -> Connection:
+        self.opened += 1
+        if self.opened in self._broken:
+            raise ConnectionError("nobody there")
+        return Connection(self.log)
+
+    @contextmanager
+    def transaction(self, connection: Connection) -> Iterator[Transaction]:
+        self.log.append("begin")
+        yield Transaction(cast("Any", connection), SQLITE)
+        self.log.append("commit")
+
+
+@asynccontextmanager
+async def readers(database: Database) -> AsyncIterator[Readers[Connection]]:
+    opened = Readers(
+        database.connect,
+        database.transaction,
+        threads=1,
+        explain=lambda error: ValueError(str(error)),
+        is_lost=lambda error: isinstance(error, LostError),
+    )
+    try:
+        yield opened
+    finally:
+        await opened.aclose()
+
+
+def giving(value: int) -> Transition[int]:
+    return lambda _: value
+
+
+def raising(*errors: Exception) -> Transition[int]:
+    """Return a query that fails so often, and then gives its number of attempts."""
+    left = list(errors)
+
+    def query(_: Transaction) -> int:
+        if left:
+            raise left.pop(0)
+        return len(errors) + 1
+
+    return query
+
+
+async def test_what_is_asked_for_at_once_is_read_in_one_transaction() -> None:
+    """And what is asked for later in another, on the same connection."""
+    database = Database()
+    async with readers(database) as opened:
+        assert await asyncio.gather(*(opened.read(giving(n)) for n in range(50))) == list(range(50))
+        assert await opened.read(lambda _: "later") == "later"
+    assert (database.log, database.opened) == (["begin", "commit", "begin", "commit", "close"], 1)
+
+
+async def test_a_read_that_fails_fails_alone() -> None:
+    """The others are read over another connection, as this one may be in any state."""
+    database = Database()
+    async with readers(database) as opened:
+        results = await asyncio.gather(
+            opened.read(lambda _: 1),
+            opened.read(raising(KeyError("x"))),
+            opened.read(lambda _: 3),
+            return_exceptions=True,
+        )
+    assert (results[0], repr(results[1]), results[2]) == (1, "ValueError(\"'x'\")", 3)
+    assert database.opened == 2
+
+
+async def test_over_a_lost_connection_nothing_is_lost() -> None:
+    """A few times; then whoever asked hears of it."""
+    database = Database()
+    async with readers(database) as opened:
+        first, second = await asyncio.gather(opened.read(giving(1)), opened.read(raising(LostError())))
+        assert (first, second) == (1, 2)
+        with pytest.raises(ValueError, match="gone for good"):
+            await opened.read(raising(*[LostError("gone for good")] * 3))
+
+
+async def test_without_a_connection_everything_that_was_asked_for_fails_at_once() -> None:
+    """One attempt stands for all, and the next one is made when somebody asks again."""
+    database = Database(broken=(1,))
+    async with readers(database) as opened:
+        results = await asyncio.gather(*(opened.read(lambda _: 1) for _ in range(5)), return_exceptions=True)
+        assert [str(result) for result in results] == ["nobody there"] * 5
+        assert await opened.read(lambda _: 1) == 1
+    assert database.opened == 2
+
+
+async def test_closing_waits_for_what_was_asked_for() -> None:
+    """Also when it was asked for in the same breath."""
+    async with readers(Database()) as opened:
+        asked = opened.read(lambda _: 1)
+    assert await asked == 1
