@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -69,7 +71,9 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
         use_index(folder / "index", patch)
         write_files(folder / "project", FILES)
         patch.chdir(folder / "project")
-        assert main(["build", "--target", "cloudflare"]) == 0
+        with redirect_stderr(StringIO()) as told:
+            assert main(["build", "--target", "cloudflare"]) == 0
+    (folder / "told").write_text(told.getvalue(), encoding="utf-8")
     return folder
 
 
@@ -212,6 +216,15 @@ def test_json_says_what_was_built(build: Build, capsys: pytest.CaptureFixture[st
     assert [notice for notice in report["notices"] if "npm install -D pyodide@314" in notice]
     assert report["leftOut"]["secrets"] == [".flue/server.key"]
     assert report["next"] == ["npx wrangler deploy"]
+
+
+def test_what_takes_long_is_said_once_it_is_there_nothing_is(
+    build: Build, once: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = "[flue] Installing the Worker's packages; the next build has them\n"
+    assert line in (once / "told").read_text(encoding="utf-8")
+    build()
+    assert "Installing" not in capsys.readouterr().err
 
 
 def test_static_files_go_to_cloudflare_by_themselves(build: Build) -> None:

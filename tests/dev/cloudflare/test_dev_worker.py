@@ -104,6 +104,7 @@ def test_it_serves_reloads_goes_on_after_a_mistake_and_ends_with_all_its_process
     first = dev.ask()
     assert first["variables"] == ["canary_env"]
     assert "Try: curl 'http://localhost:" in dev.said
+    assert dev.said.index("[flue] Building\n") < dev.said.index("Server: http")
     write_files(root, {".flue/workflows/hello.py": f"{HELLO}# changed\n"})
     dev.until("Reloaded in")
     second = dev.ask()
