@@ -23,6 +23,8 @@ def main() -> int:
     config = sys.stdin.buffer.read()
     if b"flue_bundle" not in config:
         return _real(config)
+    if os.environ.get("FAKE_WORKERD_DEAF"):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # Asked for it as Python asks, the runtime fails like this.
     if os.environ.get("FAKE_WORKERD_FAILS"):
         print(os.environ["FAKE_WORKERD_FAILS"], file=sys.stderr)  # noqa: T201

@@ -23,7 +23,14 @@ from tests.serve.server_process import CODE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 HELLO = "route = True\nasync def run(ctx): return 'hello'\n"
-FILES = {".flue/workflows/hello.py": HELLO, ".env": "SECRET=canary_env\n"}
+# The port of the inspector is otherwise the same for all that run at a time.
+QUIET = '"dev": {"inspector_port": 0}'
+STAGING = '{"vars": {"PLACE": "canary_staging"}}'
+FILES = {
+    ".flue/workflows/hello.py": HELLO,
+    ".env": "SECRET=canary_env\n",
+    "wrangler.jsonc": f"{{{QUIET}}}",
+}
 
 
 class Dev:
@@ -131,7 +138,7 @@ def test_the_named_environment_file_counts_and_the_environment_is_chosen(
         {
             "my.env": "SECRET=canary_named\n",
             ".dev.vars": "SECRET=canary_dev_vars\n",
-            "wrangler.jsonc": '{"name": "x", "env": {"staging": {"vars": {"PLACE": "canary_staging"}}}}',
+            "wrangler.jsonc": f'{{{QUIET}, "name": "x", "env": {{"staging": {STAGING}}}}}',
         },
     )
     dev = start("--env", "my.env", CLOUDFLARE_ENV="staging", **played)
@@ -147,6 +154,7 @@ def test_a_second_worker_is_served_beside_it_with_the_same_variables_and_without
         {
             "wrangler.jsonc": """
                 {
+                    "dev": { "inspector_port": 0 },
                     "durable_objects": { "bindings": [{ "name": "Box", "class_name": "Sandbox" }] },
                     "migrations": [{ "tag": "v1", "new_sqlite_classes": ["Sandbox"] }],
                     "containers": [{ "class_name": "Sandbox", "image": "./Dockerfile" }]
@@ -159,6 +167,36 @@ def test_a_second_worker_is_served_beside_it_with_the_same_variables_and_without
     dev = start(PATH=str(Path(sys.executable).parent), **played)
     assert dev.ask()["variables"] == ["canary_env", "canary_env"]
     assert "Docker does not run here" in dev.said
+
+
+# BLD-04
+@pytest.mark.parametrize("way", ["SIGTERM", "SIGINT twice", "SIGKILL", "Wrangler is killed"])
+def test_no_process_outlives_it_whichever_way_it_ends(
+    start: Start, played: dict[str, str], tmp_path: Path, way: str
+) -> None:
+    dev = start(**played, FAKE_WORKERD_DEAF="1")
+    dev.ask()
+    assert [line for line in processes_in(tmp_path, seconds=0) if str(tmp_path / "workerd") in line]
+    match way:
+        case "SIGINT twice":
+            dev.process.send_signal(signal.SIGINT)
+            assert dev.end(signal.SIGINT)[0] == 130
+        case "Wrangler is killed":
+            os.kill(wrangler_of(dev), signal.SIGKILL)
+            dev.until("Wrangler has ended")
+        case _:
+            dev.end(signal.Signals[way])
+    assert processes_in(tmp_path) == []
+
+
+def wrangler_of(dev: Dev) -> int:
+    """Return the process of Wrangler's that the guard started."""
+    guard = next(iter(children(dev.process.pid)))
+    return next(iter(children(guard)))
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_without_the_runtimes_python_it_says_so_and_ends(start: Start, tmp_path: Path) -> None:
@@ -180,16 +218,15 @@ def test_node_and_wrangler_are_asked_for_by_name(start: Start, tmp_path: Path) -
     assert "[missing_node]" in dev.said
 
 
-def processes_in(folder: Path) -> list[str]:
+def processes_in(folder: Path, seconds: float = 4) -> list[str]:
     """Return the commands of processes that have to do with a folder, once they had time to go."""
-    found: list[str] = []
-    for _ in range(40):
+    end = time.monotonic() + seconds
+    while True:
         lines = [path.read_bytes().replace(b"\0", b" ").decode() for path in commands()]
         found = [line for line in lines if str(folder) in line]
-        if not found:
-            return []
+        if not found or time.monotonic() > end:
+            return found
         time.sleep(0.1)
-    return found
 
 
 def commands() -> list[Path]:

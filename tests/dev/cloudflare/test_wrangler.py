@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,11 +23,36 @@ class Told:
 
     def __init__(self, ready_seconds: float = 15.0) -> None:
         self.lines: list[str] = []
-        self.wrangler = Wrangler(self.lines.append, ready_seconds=ready_seconds)
+        self.wrangler = Wrangler(self.lines.append, ready_seconds=ready_seconds, term_seconds=0.3)
 
     async def start(self, *lines: str) -> None:
-        program = "\n".join(["import os, subprocess, sys, time", *lines])
+        program = "\n".join(["import os, signal, subprocess, sys, time", *lines])
         await self.wrangler.start([sys.executable, "-c", program], cwd=Path.cwd(), env=os.environ)
+
+
+class Child:
+    """A process that Wrangler starts and that ignores SIGTERM: it holds a pipe open as long as it lives."""
+
+    def __init__(self, pipe: Path) -> None:
+        os.mkfifo(pipe)
+        self.reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+        deaf += f"; held = open({str(pipe)!r}, 'w'); print(1, flush=True); time.sleep(60)"
+        self.program = f"subprocess.Popen([sys.executable, '-c', {deaf!r}], stdout=subprocess.PIPE).stdout.readline()"
+
+    @property
+    def lives(self) -> bool:
+        try:
+            return os.read(self.reading, 1) != b""
+        except BlockingIOError:  # somebody may still write
+            return True
+
+
+@pytest.fixture
+def child(tmp_path: Path) -> Iterator[Child]:
+    made = Child(tmp_path / "alive")
+    yield made
+    os.close(made.reading)
 
 
 @pytest.fixture
@@ -80,24 +105,30 @@ async def test_a_start_that_hangs_has_a_deadline() -> None:
     await told.wrangler.stop()
 
 
+# What Wrangler does with SIGTERM: nothing, or what programs do.
+_DEAF, _HEARS = "signal.signal(signal.SIGTERM, signal.SIG_IGN)", "pass"
+
+
 # BLD-04
-async def test_the_end_takes_what_it_started_along_also_what_ignores_sigterm(told: Told, tmp_path: Path) -> None:
-    alive = tmp_path / "alive"
-    os.mkfifo(alive)
-    reading = os.open(alive, os.O_RDONLY | os.O_NONBLOCK)
-    deaf = f"import signal, time; held = open({str(alive)!r}, 'w'); signal.signal(signal.SIGTERM, signal.SIG_IGN)"
-    await told.start(
-        f"child = [sys.executable, '-c', {deaf!r} + '; print(1, flush=True); time.sleep(60)']",
-        "subprocess.Popen(child, stdout=subprocess.PIPE).stdout.readline()",
-        "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)",
-        READY,
-        "time.sleep(60)",
-    )
-    with pytest.raises(BlockingIOError):  # somebody may still write
-        os.read(reading, 1)
+@pytest.mark.parametrize("itself", [_DEAF, _HEARS], ids=["deaf", "hears"])
+async def test_the_end_takes_what_it_started_along_also_what_ignores_sigterm(
+    told: Told, child: Child, itself: str
+) -> None:
+    await told.start(child.program, itself, READY, "time.sleep(60)")
+    assert child.lives
     await told.wrangler.stop()
-    assert os.read(reading, 1) == b""
-    os.close(reading)
+    assert not child.lives
+
+
+# BLD-04
+async def test_nothing_that_it_started_outlives_a_crash(told: Told, child: Child) -> None:
+    await told.start(child.program, READY, "os.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(ConfigError, match="it ended"):
+        await told.wrangler.ready(1, 10)
+    assert not child.lives
+    assert told.lines == [
+        "[flue] error: Wrangler has ended. A change of the project starts it again. [worker_not_served]"
+    ]
 
 
 # BLD-04
@@ -105,7 +136,7 @@ def test_it_ends_when_the_process_that_started_it_is_killed() -> None:
     program = f"""
 import subprocess, sys, time
 command = [sys.executable, "-c", "print(1, flush=True); import time; time.sleep(60)"]
-guarded = [sys.executable, "-P", {guard.__file__!r}, *command]
+guarded = [sys.executable, "-P", {guard.__file__!r}, "0.3", *command]
 subprocess.Popen(guarded, stdin=subprocess.PIPE, stdout=sys.stdout, start_new_session=True)
 time.sleep(60)
 """

@@ -16,6 +16,7 @@ READY_SECONDS = 180.0
 """The first start downloads Python, some 25 MB; a download that hangs is not waited for."""
 RELOAD_SECONDS = 60.0
 
+_ENDED = "[flue] error: Wrangler has ended. A change of the project starts it again. [worker_not_served]"
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _READY = ("Ready on http", "Local server updated and ready")
 # Tables of modules and bindings, and what it does anyway.
@@ -31,17 +32,25 @@ _NO_BUNDLE = re.compile(
 class Wrangler:
     """One run of `wrangler dev` after the other. `tell` gets each line that a user should see.
 
-    `ready_seconds` is how long a start may take.
+    `ready_seconds` is how long a start may take, `term_seconds` how long an end before it is forced.
     """
 
-    def __init__(self, tell: Callable[[str], None], *, ready_seconds: float = READY_SECONDS) -> None:
+    def __init__(
+        self,
+        tell: Callable[[str], None],
+        *,
+        ready_seconds: float = READY_SECONDS,
+        term_seconds: float = guard.TERM_SECONDS,
+    ) -> None:
         self._tell = tell
         self._ready_seconds = ready_seconds
+        self._term_seconds = term_seconds
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
         self._lines: list[str] = []
         self._changed = asyncio.Event()
         self._readies = 0
+        self._stopping = False
 
     @property
     def alive(self) -> bool:
@@ -51,10 +60,10 @@ class Wrangler:
     async def start(self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> None:
         """Start it, and wait until it serves. Raises `ConfigError`: `no_python_bundle`, `worker_not_served`."""
         pipe = asyncio.subprocess.PIPE
-        self._lines, self._readies = [], 0
+        self._lines, self._readies, self._stopping = [], 0, False
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-P", guard.__file__, *command),
+            *("-P", guard.__file__, str(self._term_seconds), *command),
             stdin=pipe,
             stdout=pipe,
             stderr=asyncio.subprocess.STDOUT,
@@ -84,14 +93,15 @@ class Wrangler:
         return self._readies
 
     async def stop(self) -> None:
-        """End it, and all that it started, within three seconds."""
+        """End it, and all that it started: when this returns, nothing of it runs."""
         process, reading = self._process, self._reading
         if process is None or reading is None:
             return
         assert process.stdin is not None
+        self._stopping = True
         process.stdin.close()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), guard.TERM_SECONDS + 1)
+            await asyncio.wait_for(process.wait(), self._term_seconds + 1)
         reading.cancel()
         await asyncio.wait({reading})
         self._process = None
@@ -103,6 +113,8 @@ class Wrangler:
                 self._take(data.decode(errors="replace").rstrip())
         finally:
             await process.wait()
+            if self._readies and not self._stopping:
+                self._tell(_ENDED)
             self._note()
 
     def _take(self, line: str) -> None:
