@@ -31,6 +31,12 @@ WAITING = """
     async def run(ctx):
         await ctx.wait_for_event("go")
 """
+NAPPING = """
+    route = True
+
+    async def run(ctx):
+        await ctx.sleep(10.0)
+"""
 ADMIN = """
     import flue
     from starlette.applications import Starlette
@@ -100,6 +106,27 @@ async def test_a_registry_that_nobody_asks_forgets_when_it_is_told_of_another_ru
     assert pointers(cloud) == [first]
     second = (await cloud.call("POST", "/workflows/echo", json={})).json["runId"]
     assert pointers(cloud) == [second]
+
+
+async def test_a_run_that_is_deleted_before_the_registry_could_be_told_of_its_end_is_not_left_there_as_active(
+    cloud: Site,
+) -> None:
+    await cloud.deploy_project(
+        {"workflows/napping.py": NAPPING}, keep=KeepFor(runs=30.0, prompts=None, deltas=None, keys=None)
+    )
+    run_id = (await cloud.call("POST", "/workflows/napping", json={})).json["runId"]
+    place = cloud.workflow("napping", run_id)
+    assert pointers(cloud) == [run_id]
+    cloud.unreachable[REGISTRY.class_name] = "network connection lost"
+
+    async def gone() -> bool:
+        return not await submissions(cloud, place)
+
+    await until(gone)
+    assert pointers(cloud) == [run_id]
+    cloud.unreachable.clear()
+    await until(lambda: pointers(cloud) == [])
+    await until(lambda: place.disk.alarm is None)
 
 
 async def test_runs_that_are_kept_for_ever_stay_in_the_list(cloud: Site) -> None:

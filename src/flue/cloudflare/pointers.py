@@ -56,6 +56,11 @@ class Pointers:
         for pointer in pointers:
             self._rows(_TELL, *_values(pointer.run), pointer.object)
 
+    def drop(self, run_ids: Iterable[str]) -> None:
+        """Forget runs that are deleted; those that are not known are no mistake."""
+        for run_id in run_ids:
+            self._rows(f"DELETE FROM {_TABLE} WHERE id = ?", run_id)
+
     def forget(self, *, ended_before: int) -> None:
         """Forget some of the runs that ended before a time, in milliseconds since the epoch, the oldest first."""
         self._rows(_FORGET, ended_before)

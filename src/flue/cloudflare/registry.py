@@ -60,6 +60,8 @@ class Registry:
             case "tell":
                 self._pointers.tell(Pointer.of_json(values) for values in body)
                 self._forget()
+            case "forget":
+                self._pointers.drop(body)
             case "find":
                 found = self._pointers.find(body)
                 return None if found is None else found.to_json()

@@ -44,6 +44,11 @@ async def tell_runs(pointers: list[Pointer]) -> None:
     await _ask("tell", [pointer.to_json() for pointer in pointers])
 
 
+async def forget_runs(run_ids: list[str]) -> None:
+    """Tell which runs are deleted. Raises `DurabilityError` (`object_unreachable`)."""
+    await _ask("forget", run_ids)
+
+
 async def _ask(what: str, body: Any) -> Any:
     _, answer = await ask_object(REGISTRY, REGISTRY.name, what, body)
     return answer

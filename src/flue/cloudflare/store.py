@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from itertools import chain
 from typing import TypeVar
 
@@ -27,6 +27,7 @@ OBJECT = Dialect(row_locks=False, homes=False)
 
 MIGRATIONS: tuple[Migration, ...] = (
     (*(parse(sql).sql for sql in chain(*SQLITE_MIGRATIONS[:3])), *long_texts.TABLES, *untold.TABLES),
+    untold.KEEPS_DELETED,
 )
 """What turns format n into format n+1; a new object starts at format 0. Only ever add to the end."""
 
@@ -73,11 +74,11 @@ class DurableObjectStore(SqlStore):
         """Set the alarm to a time, whatever is due: for a handler that has failed, also at using this store."""
         self._alarm.ring_at(time_ms)
 
-    async def untold(self) -> list[Run]:
-        """Return some of the runs that have begun or ended without the registry's knowing, as they stand."""
+    async def untold(self) -> dict[str, Run | None]:
+        """Return some of the runs that have changed without the registry's knowing, as they stand; None: deleted."""
         return await self._read(untold.untold)
 
-    def told(self, runs: Sequence[Run]) -> Awaitable[None]:
+    def told(self, runs: Mapping[str, Run | None]) -> Awaitable[None]:
         """Take note that the registry knows how these runs stand."""
         return self._submit(lambda tx: untold.told(tx, runs))
 

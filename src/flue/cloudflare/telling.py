@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping
 from typing import Protocol
 
 from flue.cloudflare.identity import Name
-from flue.cloudflare.registry_client import Pointer, tell_runs
+from flue.cloudflare.registry_client import Pointer, forget_runs, tell_runs
 from flue.durable.records import Run
 from flue.errors import DurabilityError
 from flue.ports import Clock
@@ -21,11 +21,11 @@ PATIENCE = 5.0
 class Untold(Protocol):
     """Where it stands what the registry does not know."""
 
-    async def untold(self) -> list[Run]:
-        """Return some of the runs that are to be told."""
+    async def untold(self) -> Mapping[str, Run | None]:
+        """Return some of the runs that are to be told, by their ids; None for one that is deleted."""
         ...
 
-    def told(self, runs: Sequence[Run], /) -> Awaitable[None]:
+    def told(self, runs: Mapping[str, Run | None], /) -> Awaitable[None]:
         """Strike runs from the list."""
         ...
 
@@ -54,7 +54,12 @@ class Telling:
             while self._again:
                 self._again = False
                 while runs := await self._store.untold():
-                    await tell_runs([Pointer(run, str(self._name)) for run in runs])
+                    there = [Pointer(run, str(self._name)) for run in runs.values() if run is not None]
+                    deleted = [run_id for run_id, run in runs.items() if run is None]
+                    if there:
+                        await tell_runs(there)
+                    if deleted:
+                        await forget_runs(deleted)
                     await self._store.told(runs)
         except DurabilityError as error:
             logger.warning("The registry of runs could not be told, which is tried again: %s", error)
