@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import select
 import signal
@@ -19,6 +20,9 @@ from types import FrameType
 
 EXIT_SECONDS = 4.5
 """From the first signal to the end at the latest. Where processes are supervised, the custom is to kill after 10 s."""
+
+NEW_OBJECTS = 10_000
+"""After so many Python looks for unreachable cycles; by itself it does after 700, or 2,000."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _FROM_PYTHON = 0x80
@@ -46,7 +50,7 @@ class Stop:
 
     def run(self, serve: Callable[[Stop], Awaitable[None]]) -> int:
         """Run `serve` and return the exit code: 0, or 128 plus the signal (130 SIGINT, 143 SIGTERM)."""
-        with asyncio.Runner() as runner:
+        with collecting_rarely(), asyncio.Runner() as runner:
             self._loop = runner.get_loop()
             self._starting = task = self._loop.create_task(self._call(serve))
             with self._listening():
@@ -91,6 +95,22 @@ class Stop:
         self._asked.set()
         if self._starting is not None:
             self._starting.cancel()
+
+
+@contextlib.contextmanager
+def collecting_rarely() -> Iterator[None]:
+    """Look for unreachable cycles less often than Python does by itself.
+
+    A server that takes up or accepts a thousand prompts makes some 200 objects for each, all of which stay. Looking
+    through them again and again took a third of the time for that, and 150 ms in one piece. Cycles of a server that
+    only goes on stay small: little is held that would have been freed earlier.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(max(NEW_OBJECTS, before[0]), *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _watch(reading: int) -> None:
