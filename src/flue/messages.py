@@ -350,8 +350,15 @@ class ToolSpec:
         return {"name": self.name, "description": self.description, "parameters": self.parameters}
 
 
+_SHARED_MOST = 64
+
+
 class ToolSpecs:
-    """The tools offered in a request; immutable, so that adapters encode them once (see `cache`)."""
+    """The tools offered in a request; immutable, so that adapters encode them once (see `cache`).
+
+    `ToolSpecs.of(specs)` is the same object for the same specs (those that are identical, not only equal), as long as
+    it is used now and then: sessions with the same tools share what was encoded.
+    """
 
     __slots__ = ("cache", "specs")
 
@@ -359,8 +366,21 @@ class ToolSpecs:
         self.specs: tuple[ToolSpec, ...] = tuple(specs)
         self.cache: dict[Any, Any] = {}
 
+    @classmethod
+    def of(cls, specs: Sequence[ToolSpec]) -> ToolSpecs:
+        """Return the object for these specs."""
+        key = tuple(map(id, specs))  # which stay theirs while the object, which holds them, is kept
+        shared = _SHARED.pop(key, None) or cls(specs)
+        _SHARED[key] = shared
+        if len(_SHARED) > _SHARED_MOST:
+            del _SHARED[next(iter(_SHARED))]
+        return shared
+
     def __len__(self) -> int:
         return len(self.specs)
 
     def __iter__(self) -> Iterator[ToolSpec]:
         return iter(self.specs)
+
+
+_SHARED: dict[tuple[int, ...], ToolSpecs] = {}

@@ -510,3 +510,19 @@ def test_parameter_sections_of_all_three_styles_are_taken_out(
     docstring: str, description: str, found: dict[str, str]
 ) -> None:
     assert split_docstring(docstring, ["a", "b", "c"]) == (description, found)
+
+
+async def test_a_tool_with_another_callable_is_the_same_tool_to_models_and_people() -> None:
+    @tool(approval=True)
+    async def pay(amount: int) -> str:
+        """Pay."""
+        return f"paid {amount}"
+
+    async def note(arguments: dict[str, Any], _: ToolContext) -> str:
+        return f"noted {arguments}"
+
+    noted = pay.with_execute(note)
+    assert noted.spec is pay.spec
+    assert noted.may_need_approval
+    assert await run(noted, amount="5") == "noted {'amount': '5'}"
+    assert await run(pay, amount="5") == "paid 5"

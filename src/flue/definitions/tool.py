@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
@@ -81,7 +82,7 @@ class Tool:
     is one that no provider would take.
     """
 
-    __slots__ = ("_approval", "_execute", "_parameters", "_signature", "description", "name")
+    __slots__ = ("_approval", "_execute", "_parameters", "_signature", "_spec", "description", "name")
 
     def __init__(
         self,
@@ -96,6 +97,7 @@ class Tool:
         self.description = check_text(description, f'tool "{name}"', "description")
         self._parameters: Json | None = _object_schema(parameters, f'tool "{name}"')
         self._signature: Signature | None = None
+        self._spec: ToolSpec | None = None
         if not callable(execute):
             raise DefinitionError(f'tool "{name}": execute must be callable, got {type(execute).__name__}.')
         if not isinstance(approval, bool) and not callable(approval):
@@ -113,8 +115,17 @@ class Tool:
 
     @property
     def spec(self) -> ToolSpec:
-        """Return the tool as the model sees it."""
-        return ToolSpec(self.name, self.description, self.parameters)
+        """Return the tool as the model sees it, the same object every time."""
+        if self._spec is None:
+            self._spec = ToolSpec(self.name, self.description, self.parameters)
+        return self._spec
+
+    def with_execute(self, execute: Execute) -> Tool:
+        """Return the tool as it is, but for its callable: that gets the arguments as they were given."""
+        made = copy(self)
+        made._spec, made._parameters = self.spec, self.parameters
+        made._signature, made._execute = None, execute
+        return made
 
     async def run(self, arguments: Json, context: ToolContext) -> Any:
         """Run the tool with arguments that fit `parameters` and return what its callable returned."""

@@ -86,7 +86,7 @@ class ToolSet:
 
     def __init__(self, tools: Sequence[Tool]) -> None:
         self.by_name: Mapping[str, Tool] = {tool.name: tool for tool in tools}
-        self.specs = ToolSpecs([tool.spec for tool in tools])
+        self.specs = ToolSpecs.of([tool.spec for tool in tools])
 
 
 @dataclass(slots=True, kw_only=True)

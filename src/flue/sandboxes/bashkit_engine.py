@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flue.errors import SandboxError
@@ -30,7 +31,7 @@ from flue.sandboxes.bashkit_shell import Printed, ended, open_shell, with_stdin
 from flue.sandboxes.engine import Command, EngineOptions, Limits, Outcome, as_outcome, as_stat
 
 if TYPE_CHECKING:
-    from bashkit import Bash
+    from bashkit import Bash, FileSystem
 
 GRACE = 1.0
 """Seconds that a command which was told to stop may take to do so, before it is left behind."""
@@ -53,18 +54,22 @@ class BashkitEngine:
 
     def __init__(self, options: EngineOptions) -> None:
         try:
-            self._files = BashkitFiles()
+            import bashkit  # noqa: F401 - so that it is missed here, and not by the first command
         except ImportError as error:
             raise SandboxError(
                 f"The virtual sandbox cannot start: {error}.",
                 code="sandbox_unavailable",
                 hint="Install the package bashkit for this platform, or use local().",
             ) from error
+        self._files = BashkitFiles()
         self._limits = options.limits
         self._network = (options.network.allow, options.network.private) if options.network else None
-        self._scripts = scripts_folder()
         for path, content in options.files.items():
             self._files.write_file(path, content)
+
+    @cached_property
+    def _scripts(self) -> FileSystem:
+        return scripts_folder()
 
     async def read_file(self, path: str) -> bytes:
         """Return the whole file; symlinks are followed."""

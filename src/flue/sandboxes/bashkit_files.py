@@ -77,8 +77,8 @@ class BashkitFiles:
     """
 
     def __init__(self, whole: FileSystem | None = None) -> None:
-        # Where each directory that lasts lies: a file system, and the path in it.
-        self._homes = {point: (whole, point) if whole else (_empty_file_system(), "/") for point in KEPT}
+        # Where each directory that lasts lies, once something looked there: a file system, and the path in it.
+        self._homes: dict[str, tuple[FileSystem, str]] = {}
         self._view = self._whole = whole
         self._system: dict[str, set[str]] = {}
         if whole is not None:
@@ -115,6 +115,8 @@ class BashkitFiles:
                 _copy(*self._home(point), *other._home(point))
 
     def _home(self, point: str) -> tuple[FileSystem, str]:
+        if point not in self._homes:
+            self._homes[point] = (self._whole, point) if self._whole is not None else (_empty_file_system(), "/")
         files, root = self._homes[point]
         if not files.exists(root):
             # `rm -rf /workspace` took the root along; without one nothing can be listed.

@@ -58,4 +58,4 @@ def _with_files(read: Tool, files: SkillFiles) -> Tool:
             data = base64.encodebytes(data)
         return show_file(str(path), data, arguments)
 
-    return Tool(name=read.name, description=read.description, parameters=read.parameters, execute=execute)
+    return read.with_execute(execute)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from flue.definitions.tool import Tool, ToolContext, ToolResult
 from flue.harness.env import SessionEnv
 from flue.harness.tools.kept import KeptOutput
@@ -24,20 +26,25 @@ _PARAMETERS: Json = {
 }
 
 
+async def _bash(arguments: Json, context: ToolContext) -> ToolResult:
+    env: SessionEnv = context.sandbox
+    command = arguments["command"]
+    result = await env.exec(command, timeout=arguments.get("timeout") or None)
+    kept = ""
+    if _excerpt(_output(result)) is not None:
+        kept = await _keep(KeptOutput(context), result)
+    return format_output(command, result, kept)
+
+
 def bash_tool(env: SessionEnv) -> Tool:
     """Return `bash` for an environment; what its sandbox says of itself (`description`) stands in the description."""
     about = getattr(env.sandbox, "description", "")
+    return _described(f"{_DESCRIPTION} {about}".rstrip() if isinstance(about, str) else _DESCRIPTION)
 
-    async def execute(arguments: Json, context: ToolContext) -> ToolResult:
-        command = arguments["command"]
-        result = await env.exec(command, timeout=arguments.get("timeout") or None)
-        kept = ""
-        if _excerpt(_output(result)) is not None:
-            kept = await _keep(KeptOutput(context), result)
-        return format_output(command, result, kept)
 
-    description = f"{_DESCRIPTION} {about}".rstrip() if isinstance(about, str) else _DESCRIPTION
-    return Tool(name="bash", description=description, parameters=_PARAMETERS, execute=execute)
+@lru_cache(maxsize=16)
+def _described(description: str) -> Tool:
+    return Tool(name="bash", description=description, parameters=_PARAMETERS, execute=_bash)
 
 
 def format_output(command: str, result: ExecResult, kept: str = "") -> ToolResult:

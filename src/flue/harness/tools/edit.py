@@ -26,22 +26,22 @@ _PARAMETERS: Json = {
 }
 
 
-def edit_tool(env: SessionEnv) -> Tool:
-    """Return `edit` for an environment."""
+async def _edit(arguments: Json, context: ToolContext) -> ToolResult:
+    env: SessionEnv = context.sandbox
+    given, path = arguments["path"], env.resolve_path(arguments["path"])
+    old, new, every = arguments["oldText"], arguments["newText"], bool(arguments.get("replaceAll"))
+    _check_texts(given, old, new)
+    async with env.lock(path):
+        text = _decode(given, await load_file(env, path))
+        edited, count = _replace(text, old, new, limit=0 if every else 1)
+        _check_count(given, count, every=every)
+        await env.write_file(path, edited)
+    done = f"Replaced {count} occurrences in {given}" if every else f"Successfully edited {given}"
+    return ToolResult.from_text(done, {"path": path, "replacements": count})
 
-    async def execute(arguments: Json, _context: ToolContext) -> ToolResult:
-        given, path = arguments["path"], env.resolve_path(arguments["path"])
-        old, new, every = arguments["oldText"], arguments["newText"], bool(arguments.get("replaceAll"))
-        _check_texts(given, old, new)
-        async with env.lock(path):
-            text = _decode(given, await load_file(env, path))
-            edited, count = _replace(text, old, new, limit=0 if every else 1)
-            _check_count(given, count, every=every)
-            await env.write_file(path, edited)
-        done = f"Replaced {count} occurrences in {given}" if every else f"Successfully edited {given}"
-        return ToolResult.from_text(done, {"path": path, "replacements": count})
 
-    return Tool(name="edit", description=_DESCRIPTION, parameters=_PARAMETERS, execute=execute)
+EDIT = Tool(name="edit", description=_DESCRIPTION, parameters=_PARAMETERS, execute=_edit)
+"""The `edit` tool, for whatever sandbox it is called in."""
 
 
 def _check_texts(path: str, old: str, new: str) -> None:

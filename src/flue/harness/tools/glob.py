@@ -32,20 +32,20 @@ _PARAMETERS: Json = {
 }
 
 
-def glob_tool(env: SessionEnv) -> Tool:
-    """Return `glob` for an environment."""
+async def _glob(arguments: Json, context: ToolContext) -> ToolResult:
+    env: SessionEnv = context.sandbox
+    path, pattern = arguments.get("path") or ".", arguments["pattern"]
+    await require_path(env, path)
+    files, complete = await _find(env, path, pattern)
+    count = min(len(files), MAX_FILES)
+    text = "\n".join(files[:MAX_FILES]) or "No files found matching pattern."
+    if count < len(files) or not complete:
+        text += f"\n\n[Showing {count} files; there may be more. Narrow your search.]"
+    return ToolResult.from_text(text, {"fileCount": count})
 
-    async def execute(arguments: Json, _context: ToolContext) -> ToolResult:
-        path, pattern = arguments.get("path") or ".", arguments["pattern"]
-        await require_path(env, path)
-        files, complete = await _find(env, path, pattern)
-        count = min(len(files), MAX_FILES)
-        text = "\n".join(files[:MAX_FILES]) or "No files found matching pattern."
-        if count < len(files) or not complete:
-            text += f"\n\n[Showing {count} files; there may be more. Narrow your search.]"
-        return ToolResult.from_text(text, {"fileCount": count})
 
-    return Tool(name="glob", description=_DESCRIPTION, parameters=_PARAMETERS, execute=execute)
+GLOB = Tool(name="glob", description=_DESCRIPTION, parameters=_PARAMETERS, execute=_glob)
+"""The `glob` tool, for whatever sandbox it is called in."""
 
 
 async def _find(env: SessionEnv, path: str, pattern: str) -> tuple[list[str], bool]:

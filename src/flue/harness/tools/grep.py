@@ -30,26 +30,26 @@ _PARAMETERS: Json = {
 }
 
 
-def grep_tool(env: SessionEnv) -> Tool:
-    """Return `grep` for an environment."""
+async def _grep(arguments: Json, context: ToolContext) -> ToolResult:
+    env: SessionEnv = context.sandbox
+    path = arguments.get("path") or "."
+    await require_path(env, path)
+    result = await env.exec(_command(arguments["pattern"], path, arguments.get("include") or ""))
+    lines = result.stdout.removesuffix("\n").split("\n") if result.stdout else []
+    if not lines:
+        _check_failure(result)
+        return ToolResult.from_text("No matches found.", {"matchCount": 0})
+    text = "\n".join(_shorten(line) for line in lines[:MAX_MATCHES])
+    if len(lines) > MAX_MATCHES:
+        text += f"\n\n[Showing {MAX_MATCHES} of {len(lines)} matches. Narrow your search.]"
+    if result.exit_code > 1 and result.stderr.strip():
+        # Some files could be searched, others not.
+        text += f"\n\n[grep reported: {_shorten(result.stderr.strip())}]"
+    return ToolResult.from_text(text, {"matchCount": len(lines)})
 
-    async def execute(arguments: Json, _context: ToolContext) -> ToolResult:
-        path = arguments.get("path") or "."
-        await require_path(env, path)
-        result = await env.exec(_command(arguments["pattern"], path, arguments.get("include") or ""))
-        lines = result.stdout.removesuffix("\n").split("\n") if result.stdout else []
-        if not lines:
-            _check_failure(result)
-            return ToolResult.from_text("No matches found.", {"matchCount": 0})
-        text = "\n".join(_shorten(line) for line in lines[:MAX_MATCHES])
-        if len(lines) > MAX_MATCHES:
-            text += f"\n\n[Showing {MAX_MATCHES} of {len(lines)} matches. Narrow your search.]"
-        if result.exit_code > 1 and result.stderr.strip():
-            # Some files could be searched, others not.
-            text += f"\n\n[grep reported: {_shorten(result.stderr.strip())}]"
-        return ToolResult.from_text(text, {"matchCount": len(lines)})
 
-    return Tool(name="grep", description=_DESCRIPTION, parameters=_PARAMETERS, execute=execute)
+GREP = Tool(name="grep", description=_DESCRIPTION, parameters=_PARAMETERS, execute=_grep)
+"""The `grep` tool, for whatever sandbox it is called in."""
 
 
 async def require_path(env: SessionEnv, path: str) -> None:

@@ -29,18 +29,18 @@ _PARAMETERS: Json = {
 }
 
 
-def read_tool(env: SessionEnv) -> Tool:
-    """Return `read` for an environment."""
+async def _read(arguments: Json, context: ToolContext) -> ToolResult:
+    env: SessionEnv = context.sandbox
+    path = env.resolve_path(arguments["path"])
+    try:
+        data = await load_file(env, path)
+    except IsADirectoryError:
+        return await _list_directory(env, path)
+    return show_file(path, data, arguments)
 
-    async def execute(arguments: Json, _context: ToolContext) -> ToolResult:
-        path = env.resolve_path(arguments["path"])
-        try:
-            data = await load_file(env, path)
-        except IsADirectoryError:
-            return await _list_directory(env, path)
-        return show_file(path, data, arguments)
 
-    return Tool(name="read", description=_DESCRIPTION, parameters=_PARAMETERS, execute=execute)
+READ = Tool(name="read", description=_DESCRIPTION, parameters=_PARAMETERS, execute=_read)
+"""The `read` tool, for whatever sandbox it is called in."""
 
 
 def show_file(path: str, data: bytes, arguments: Json) -> ToolResult:

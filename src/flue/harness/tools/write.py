@@ -20,16 +20,14 @@ _PARAMETERS: Json = {
 }
 
 
-def write_tool(env: SessionEnv) -> Tool:
-    """Return `write` for an environment."""
+async def _write(arguments: Json, context: ToolContext) -> ToolResult:
+    env: SessionEnv = context.sandbox
+    path, content = env.resolve_path(arguments["path"]), arguments["content"]
+    async with env.lock(path):
+        await env.write_file(path, content)
+    size = len(content.encode("utf-8"))
+    return ToolResult.from_text(f"Successfully wrote {size} bytes to {arguments['path']}", {"path": path, "size": size})
 
-    async def execute(arguments: Json, _context: ToolContext) -> ToolResult:
-        path, content = env.resolve_path(arguments["path"]), arguments["content"]
-        async with env.lock(path):
-            await env.write_file(path, content)
-        size = len(content.encode("utf-8"))
-        return ToolResult.from_text(
-            f"Successfully wrote {size} bytes to {arguments['path']}", {"path": path, "size": size}
-        )
 
-    return Tool(name="write", description=_DESCRIPTION, parameters=_PARAMETERS, execute=execute)
+WRITE = Tool(name="write", description=_DESCRIPTION, parameters=_PARAMETERS, execute=_write)
+"""The `write` tool, for whatever sandbox it is called in."""
