@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flue.cloudflare.store import DurableObjectStore
+from flue.cloudflare.storage.store import DurableObjectStore
 from flue.engine.pruning import KeepFor
 from flue.testing import VirtualClock
 from tests.cloudflare.standin.storage import Disk, Storage

@@ -12,7 +12,7 @@ from typing import Any
 
 from flue.cloudflare.bundle import Bundle
 from flue.cloudflare.names import REGISTRY, agent_class, workflow_class
-from flue.cloudflare.store import DurableObjectStore
+from flue.cloudflare.storage.store import DurableObjectStore
 from flue.engine.log_settings import LogSettings
 from flue.engine.pruning import KeepFor
 from flue.messages import Message

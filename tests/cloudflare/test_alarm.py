@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flue.cloudflare.store import DurableObjectStore
+from flue.cloudflare.storage.store import DurableObjectStore
 from flue.durable.records import Message, Outcome, Retention, Schedule, Wait
 from flue.engine.pruning import KeepFor
 from flue.testing import VirtualClock

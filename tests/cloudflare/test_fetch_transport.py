@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import pytest
 
-from flue.cloudflare.fetch_transport import FetchedResponse, FetchTransport
+from flue.cloudflare.platform.fetch_transport import FetchedResponse, FetchTransport
 from flue.errors import ProviderError
 from tests.cloudflare.own_time import OwnTime, in_own_time
 

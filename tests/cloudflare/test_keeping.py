@@ -138,8 +138,8 @@ async def test_runs_that_are_kept_for_ever_stay_in_the_list(cloud: Site) -> None
 
 @pytest.mark.usefixtures("cloud")
 async def test_what_has_ended_is_forgotten_oldest_first_a_bounded_number_at_a_time_and_without_a_scan() -> None:
-    from flue.cloudflare.pointers import FORGOTTEN_AT_ONCE, Pointers
-    from flue.cloudflare.registry_client import Pointer
+    from flue.cloudflare.registry.client import Pointer
+    from flue.cloudflare.registry.pointers import FORGOTTEN_AT_ONCE, Pointers
 
     disk = Disk()
     statements: list[str] = []

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from flue.cloudflare import store as object_store
-from flue.cloudflare.statements import LONG
-from flue.cloudflare.store import MIGRATIONS, DurableObjectStore
+from flue.cloudflare.storage import store as object_store
+from flue.cloudflare.storage.statements import LONG
+from flue.cloudflare.storage.store import MIGRATIONS, DurableObjectStore
 from flue.durable.records import (
     EventRow,
     JournalRecord,
@@ -315,7 +315,7 @@ async def test_a_transition_is_done_when_the_call_returns(disk: Disk) -> None:
 
 
 def test_a_worker_loads_neither_a_driver_nor_threads_of_its_own_with_the_store() -> None:
-    program = "import flue.cloudflare.store, sys; print(*sys.modules, sep='\\n')"
+    program = "import flue.cloudflare.storage.store, sys; print(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert "flue.stores.sql.store" in loaded

@@ -11,7 +11,7 @@ import pytest
 
 import flue
 from flue.cloudflare.sockets import Sockets
-from flue.cloudflare.store import DurableObjectStore
+from flue.cloudflare.storage.store import DurableObjectStore
 from flue.engine.service import Service
 from flue.host import open_service
 from flue.server.sockets.agent import AgentSocket

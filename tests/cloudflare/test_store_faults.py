@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from flue.cloudflare.store import DurableObjectStore
+from flue.cloudflare.storage.store import DurableObjectStore
 from flue.testing import VirtualClock
 from tests.cloudflare.standin.js_values import JsError
 from tests.cloudflare.standin.storage import Disk, Evicted, Storage

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
-from flue.cloudflare.store import DurableObjectStore
+from flue.cloudflare.storage.store import DurableObjectStore
 from flue.durable.port import DurableStore
 from flue.durable.records import Claimant, Schedule
 from flue.testing import VirtualClock

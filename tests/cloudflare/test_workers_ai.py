@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from flue.cloudflare.bundle import Bundle
-from flue.cloudflare.workers_ai import register_workers_ai, workers_ai
+from flue.cloudflare.platform.workers_ai import register_workers_ai, workers_ai
 from flue.errors import ModelSetupError, ProviderError
 from flue.messages import Json, TextContent, ThinkingContent, UserMessage
 from flue.models import Models

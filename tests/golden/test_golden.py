@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from flue.cloudflare.store import DurableObjectStore
+from flue.cloudflare.storage.store import DurableObjectStore
 from flue.durable.records import Outcome, Submission
 from flue.engine.admissions import session_lane
 from flue.engine.engine import EngineSettings

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import Any, Literal
 
-from flue.cloudflare.fetch_transport import FetchTransport
+from flue.cloudflare.platform.fetch_transport import FetchTransport
 from flue.messages import (
     AssistantMessage,
     Message,

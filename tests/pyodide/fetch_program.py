@@ -9,7 +9,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from flue.cloudflare.fetch_transport import FetchedResponse, FetchTransport
+from flue.cloudflare.platform.fetch_transport import FetchedResponse, FetchTransport
 from flue.errors import ProviderError
 from flue.messages import AssistantMessage, TextContent, ToolSpec, ToolSpecs, Transcript, UserMessage
 from flue.models.providers import APIS
@@ -18,7 +18,7 @@ from flue.ports import ModelInfo, ModelRequest
 # The SDK of Workers has no part in `fetch`, and is not installed here.
 sys.modules["workers"] = workers = ModuleType("workers")
 vars(workers).update(dict.fromkeys(("DurableObject", "WorkerEntrypoint", "import_from_javascript"), object))
-js = import_module("flue.cloudflare.js")
+js_exchanges = import_module("flue.cloudflare.platform.js_exchanges")
 
 LOOK = ToolSpec("look", "Look somewhere.", {"type": "object", "properties": {"at": {"type": "string"}}})
 PATIENCE = 0.5  # seconds
@@ -38,7 +38,7 @@ async def ask(api: str, base_url: str, text: str) -> dict[str, Any]:
     """Return what the model said to one text, or how that failed."""
     module, name = APIS[api]
     model = getattr(import_module(module), name)(
-        ModelInfo("fake", "m", api), Impatient(js.Exchange), base_url=base_url, api_key="test-key"
+        ModelInfo("fake", "m", api), Impatient(js_exchanges.Exchange), base_url=base_url, api_key="test-key"
     )
     transcript = Transcript()
     transcript.append(UserMessage((TextContent(text),)))

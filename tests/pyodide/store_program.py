@@ -9,7 +9,7 @@ from typing import Any
 from pyodide.code import run_js
 from pyodide.ffi import create_proxy
 
-from flue.cloudflare.store import DurableObjectStore
+from flue.cloudflare.storage.store import DurableObjectStore
 from flue.durable.records import (
     Admission,
     Claimant,

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from pyodide.code import run_js
 
-from flue.cloudflare.js_timers import clear_cancelled_timers
+from flue.cloudflare.platform.js_timers import clear_cancelled_timers
 
 timeouts = run_js("() => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length")
 

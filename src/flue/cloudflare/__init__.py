@@ -9,14 +9,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flue.cloudflare.container import ContainerSandbox, get_sandbox
+    from flue.cloudflare.container.sandbox import ContainerSandbox, get_sandbox
     from flue.cloudflare.context import CloudflareContext, get_cloudflare_context
-    from flue.cloudflare.workers_ai import register_workers_ai
+    from flue.cloudflare.platform.workers_ai import register_workers_ai
 
 _EXPORTS = {
-    "container": ("ContainerSandbox", "get_sandbox"),
+    "container.sandbox": ("ContainerSandbox", "get_sandbox"),
     "context": ("CloudflareContext", "get_cloudflare_context"),
-    "workers_ai": ("register_workers_ai",),
+    "platform.workers_ai": ("register_workers_ai",),
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names}
 

@@ -12,8 +12,9 @@ import logging
 from typing import Any
 from urllib.parse import quote, unquote
 
-from flue.cloudflare import js
 from flue.cloudflare.names import DurableClass
+from flue.cloudflare.platform import js_bindings, js_http
+from flue.cloudflare.platform.js_http import Native, Request
 from flue.errors import DurabilityError
 
 logger = logging.getLogger("flue")
@@ -32,7 +33,7 @@ def named(name: str) -> dict[str, str]:
     return {NAME: quote(name, safe="")}
 
 
-def name_in(request: js.Request) -> str:
+def name_in(request: Request) -> str:
     """Return the name of the object that a request is for."""
     return unquote(request.header(NAME))
 
@@ -43,9 +44,9 @@ async def ask_object(owned: DurableClass, name: str, what: str, body: Any) -> tu
     Raises `DurabilityError` (`object_unreachable`).
     """
     headers = {ASK: what, "content-type": "application/json", **named(name)}
-    request = js.request("POST", "https://flue.invalid/", headers=headers, body=json.dumps(body).encode())
+    request = js_http.request("POST", "https://flue.invalid/", headers=headers, body=json.dumps(body).encode())
     try:
-        response = await js.ask(owned.binding, name, request)
+        response = await js_bindings.ask(owned.binding, name, request)
         return response.status, json.loads(await response.read())
     except KeyError:
         raise unreachable(owned.class_name, name, "nothing is bound to its class") from None
@@ -63,6 +64,6 @@ def unreachable(class_name: str, name: str, why: str) -> DurabilityError:
     )
 
 
-def json_answer(value: Any, status: int = 200) -> js.Native:
+def json_answer(value: Any, status: int = 200) -> Native:
     """Return JSON values as a response."""
-    return js.response(status, [("content-type", "application/json")], json.dumps(value).encode())
+    return js_http.response(status, [("content-type", "application/json")], json.dumps(value).encode())

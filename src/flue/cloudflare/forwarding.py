@@ -14,12 +14,13 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from flue.cloudflare import js
-from flue.cloudflare.asgi import NATIVE, REQUEST, Offer
 from flue.cloudflare.asking import ASK, BODY_LIMIT, FORWARDED, ROOT_PATH, named, unreachable
 from flue.cloudflare.isolate import Isolate
 from flue.cloudflare.names import DurableClass
-from flue.cloudflare.registry_client import Pointer, find_run, list_runs
+from flue.cloudflare.platform import js_bindings, js_http
+from flue.cloudflare.platform.asgi import NATIVE, REQUEST, Offer
+from flue.cloudflare.platform.js_http import Request
+from flue.cloudflare.registry.client import Pointer, find_run, list_runs
 from flue.project.modules import Exposure
 from flue.server import admin, openapi
 from flue.server.agents import exposed_agent
@@ -201,15 +202,15 @@ async def _hand_over(websocket: WebSocket, owned: DurableClass | None, name: str
         await refuse(websocket, response.status)
 
 
-async def _ask(owned: DurableClass, name: str, request: js.Request) -> js.Response:
+async def _ask(owned: DurableClass, name: str, request: Request) -> js_http.Response:
     try:
-        return await js.ask(owned.binding, name, request)
+        return await js_bindings.ask(owned.binding, name, request)
     except ConnectionError as error:
         raise unreachable(owned.class_name, name, str(error)) from error
 
 
-def _native(scope: Scope) -> js.Request:
-    request: js.Request = scope[REQUEST]
+def _native(scope: Scope) -> Request:
+    request: Request = scope[REQUEST]
     return request
 
 
@@ -217,7 +218,7 @@ def _headers(scope: Scope, name: str) -> dict[str, str]:
     return {ASK: FORWARDED, ROOT_PATH: quote(scope.get("root_path", "")), **named(name)}
 
 
-def _address(scope: Scope, request: js.Request) -> str:
+def _address(scope: Scope, request: Request) -> str:
     """Return where the request goes as the application sees it: one in front may have rewritten the path."""
     url = urlsplit(request.url)
     path = url.path if unquote(url.path) == scope["path"] else quote(scope["path"])
@@ -225,7 +226,7 @@ def _address(scope: Scope, request: js.Request) -> str:
     return urlunsplit((url.scheme, url.netloc, path, query.decode("latin-1"), ""))
 
 
-def _raw_headers(response: js.Response) -> list[tuple[bytes, bytes]]:
+def _raw_headers(response: js_http.Response) -> list[tuple[bytes, bytes]]:
     return [
         (name.encode("latin-1"), value.encode("latin-1"))
         for name, value in response.headers
@@ -236,7 +237,7 @@ def _raw_headers(response: js.Response) -> list[tuple[bytes, bytes]]:
 class _Streamed(Response):
     """A stream of events that an object sends: handed over as it is, unless middleware wants to see it."""
 
-    def __init__(self, response: js.Response) -> None:
+    def __init__(self, response: js_http.Response) -> None:
         super().__init__(status_code=response.status)
         self.raw_headers = _raw_headers(response)
         self._response = response

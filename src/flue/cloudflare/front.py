@@ -10,13 +10,15 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
-from flue.cloudflare import js
-from flue.cloudflare.asgi import answer, scope_of
 from flue.cloudflare.asking import ask_object
 from flue.cloudflare.context import CloudflareContext, Environment, using_cloudflare
 from flue.cloudflare.forwarding import Forwarding
 from flue.cloudflare.isolate import Isolate
 from flue.cloudflare.names import REGISTRY
+from flue.cloudflare.platform import js_http
+from flue.cloudflare.platform.asgi import answer, scope_of
+from flue.cloudflare.platform.js_bindings import wait_until
+from flue.cloudflare.platform.js_http import Native, Request
 from flue.cloudflare.relay import Relay
 from flue.engine.dispatching import Dispatcher
 from flue.engine.service import Service
@@ -42,10 +44,10 @@ class Front:
         self._state: dict[str, Any] | None = None
         self._awake = False
 
-    async def fetch(self, request: js.Request, env: js.Native) -> js.Native:
+    async def fetch(self, request: Request, env: Native) -> Native:
         """Answer a request."""
         env = self._isolate.environment(env)
-        with using_cloudflare(CloudflareContext(env, js.wait_until)):
+        with using_cloudflare(CloudflareContext(env, wait_until)):
             try:
                 app = self._loaded(env)
                 state = await self._started(app)
@@ -57,13 +59,16 @@ class Front:
                 scope["state"] = dict(state)
             return await answer(app, request, scope)
 
-    async def handle(self, name: str, env: js.Native, *arguments: js.Native) -> Any:
+    async def handle(self, name: str, env: Native, *arguments: Native) -> Any:
         """Have a function of the user's cloudflare.py handle another event; it is given as much as it takes."""
         env = self._isolate.environment(env)
         self._loaded(env)
         function: Callable[..., Any] = getattr(self._isolate.own_module, name)
         project = self._isolate.project
-        with using_cloudflare(CloudflareContext(env, js.wait_until)), using_registrations(project.registrations):
+        with (
+            using_cloudflare(CloudflareContext(env, wait_until)),
+            using_registrations(project.registrations),
+        ):
             result = function(*arguments[: _positional(function)])
             return await result if inspect.isawaitable(result) else result
 
@@ -93,7 +98,7 @@ class Front:
         """Have the registry take up the schedules of this version of the project, once for each isolate."""
         if not self._awake and self._isolate.project.registrations.schedules:
             self._awake = True
-            js.wait_until(self._wake())
+            wait_until(self._wake())
 
     async def _wake(self) -> None:
         try:
@@ -140,8 +145,8 @@ def _positional(function: Callable[..., Any]) -> int | None:
     return sum(kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD) for kind in kinds)
 
 
-def _unusable(error: FlueError, env: Environment) -> js.Native:
+def _unusable(error: FlueError, env: Environment) -> Native:
     logger.error("The project cannot be served: %s", error)
     problem = Problem(500, "internal_error", "The project cannot be served.", "The log says why.", dev=str(error))
     body = json.dumps(problem.to_json(local=env.get("FLUE_MODE") == "local"))
-    return js.response(500, [("content-type", "application/json")], body.encode())
+    return js_http.response(500, [("content-type", "application/json")], body.encode())

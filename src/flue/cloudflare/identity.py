@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from flue.cloudflare import js
-from flue.cloudflare.statements import PREFIX
-from flue.cloudflare.storage import ObjectConnection
+from flue.cloudflare.platform.js_classes import State
+from flue.cloudflare.storage.database import ObjectConnection
+from flue.cloudflare.storage.statements import PREFIX
 
 _TABLE = f"{PREFIX}object"
 _MAKE = f"CREATE TABLE IF NOT EXISTS {_TABLE} (name TEXT PRIMARY KEY)"
@@ -13,7 +13,7 @@ _MAKE = f"CREATE TABLE IF NOT EXISTS {_TABLE} (name TEXT PRIMARY KEY)"
 class Name:
     """The name of one object; kept in its storage, from the first request on, unless the platform tells it."""
 
-    def __init__(self, state: js.State) -> None:
+    def __init__(self, state: State) -> None:
         self._state = state
         self._known = state.name
 

@@ -12,12 +12,14 @@ from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 
-from flue.cloudflare import js
 from flue.cloudflare.bundle import Bundle
 from flue.cloudflare.context import Environment
 from flue.cloudflare.names import DurableClass, agent_class, workflow_class
-from flue.cloudflare.store import DurableObjectStore
-from flue.cloudflare.workers_ai import offer_workers_ai
+from flue.cloudflare.platform import js_bindings
+from flue.cloudflare.platform.js_classes import State
+from flue.cloudflare.platform.js_http import Native
+from flue.cloudflare.platform.workers_ai import offer_workers_ai
+from flue.cloudflare.storage.store import DurableObjectStore
 from flue.engine.pruning import KeepFor
 from flue.harness.sandbox import SandboxFactory
 from flue.host import SystemClock, SystemIds
@@ -33,7 +35,7 @@ from flue.server.served import Served, of_project
 class Platform:
     """What is different in tests: how a Worker's ports are made. `folder` is where projects are unpacked."""
 
-    store: Callable[[js.State, Clock, KeepFor], DurableObjectStore]
+    store: Callable[[State, Clock, KeepFor], DurableObjectStore]
     models: Callable[[], ModelSource]
     clock: Callable[[], Clock] = SystemClock
     ids: Callable[[], Ids] = SystemIds
@@ -90,14 +92,14 @@ class Isolate:
         """Return what the project serves. Raises `ConfigError`."""
         return of_project(self.project)
 
-    def store(self, state: js.State) -> DurableObjectStore:
+    def store(self, state: State) -> DurableObjectStore:
         """Return the store of an object."""
         return self.platform.store(state, self.clock, self.bundle.keep)
 
-    def environment(self, env: js.Native) -> Environment:
+    def environment(self, env: Native) -> Environment:
         """Return the environment that a handler was given: the same for all."""
         if self._env is None:
-            self._env = Environment(js.environment(env))
+            self._env = Environment(js_bindings.environment(env))
         return self._env
 
     def agent(self, name: str) -> DurableClass | None:
@@ -113,4 +115,4 @@ def _bound(make: Callable[[str], DurableClass], name: str, known: Iterable[str])
     if name not in known:
         return None
     found = make(name)
-    return found if js.has_binding(found.binding) else None
+    return found if js_bindings.has_binding(found.binding) else None

@@ -13,17 +13,20 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
-from flue.cloudflare import js
-from flue.cloudflare.asgi import answer, scope_of
 from flue.cloudflare.asking import ASK, BODY_LIMIT, HEADERS, ROOT_PATH, json_answer, name_in
-from flue.cloudflare.container import adapt_stub
+from flue.cloudflare.container.sandbox import adapt_stub
 from flue.cloudflare.context import CloudflareContext, DurableObjectIdentity, Environment, using_cloudflare
 from flue.cloudflare.identity import Name
 from flue.cloudflare.isolate import Isolate
 from flue.cloudflare.names import DurableClass
+from flue.cloudflare.platform import js_bindings
+from flue.cloudflare.platform.asgi import answer, scope_of
+from flue.cloudflare.platform.js_classes import State
+from flue.cloudflare.platform.js_http import Native, Request
+from flue.cloudflare.platform.js_sockets import HibernatingSocket
+from flue.cloudflare.registry.telling import Telling
 from flue.cloudflare.relay import Relay
 from flue.cloudflare.sockets import Machine, Sockets
-from flue.cloudflare.telling import Telling
 from flue.engine.dispatching import Dispatcher
 from flue.engine.engine import EngineSettings
 from flue.engine.service import Service
@@ -46,9 +49,9 @@ _TRY_AGAIN = 60_000
 
 
 class FlueObject:
-    """An object while it lives; see `js.ObjectHandlers` for when its methods are called."""
+    """An object while it lives; see `ObjectHandlers` for when its methods are called."""
 
-    def __init__(self, isolate: Isolate, owned: DurableClass, state: js.State, env: Environment) -> None:
+    def __init__(self, isolate: Isolate, owned: DurableClass, state: State, env: Environment) -> None:
         self.isolate = isolate
         self.owned = owned
         self.env = env
@@ -68,7 +71,7 @@ class FlueObject:
 
     # ------------------------------------------------------------------------------------------------- events
 
-    async def fetch(self, request: js.Request) -> js.Native:
+    async def fetch(self, request: Request) -> Native:
         """Answer a request that the Worker forwards, or what another part of the project asks."""
         self.name.learn(name_in(request))
         with self.here():
@@ -91,24 +94,24 @@ class FlueObject:
                 logger.exception("The alarm of %s %r failed.", self.owned.class_name, str(self.name))
                 self._store.ring_at(self.isolate.clock.now_ms() + _TRY_AGAIN)
 
-    async def socket_message(self, socket: js.HibernatingSocket, message: str | bytes) -> None:
+    async def socket_message(self, socket: HibernatingSocket, message: str | bytes) -> None:
         """Take a message from a socket."""
         with self.here():
             await self._sockets.message(socket, message)
 
-    async def socket_closed(self, socket: js.HibernatingSocket, code: int, reason: str) -> None:
+    async def socket_closed(self, socket: HibernatingSocket, code: int, reason: str) -> None:
         """Take note that a client closed its socket."""
         with self.here():
             await self._sockets.closed(socket, code, reason)
 
-    async def socket_failed(self, socket: js.HibernatingSocket) -> None:
+    async def socket_failed(self, socket: HibernatingSocket) -> None:
         """Take note that the connection of a socket failed."""
         with self.here():
             await self._sockets.failed(socket)
 
     # ----------------------------------------------------------------------------------------------- requests
 
-    async def _forwarded(self, request: js.Request) -> js.Native:
+    async def _forwarded(self, request: Request) -> Native:
         limit = int(request.header(BODY_LIMIT) or DEFAULT_LIMIT)
         if limit not in self._apps:
             self._apps[limit] = FlueApp(self._application, body_limit=limit)
@@ -116,7 +119,7 @@ class FlueObject:
         scope["headers"] = [pair for pair in scope["headers"] if pair[0] not in _HIDDEN]
         return await answer(self._apps[limit], request, scope)
 
-    async def _accept(self) -> js.Native:
+    async def _accept(self) -> Native:
         """Accept a WebSocket; its client is greeted once it has the answer to its handshake."""
         socket, answered = self._state.accept()
         name = self.owned.name
@@ -127,7 +130,7 @@ class FlueObject:
     def _admits(self, machine: Machine, service: Service) -> Start:
         return start_of(machine, service, path=f"/workflows/{machine.name}", run_id=self._application.run_id)
 
-    async def _asked(self, what: str, body: Any) -> js.Native:
+    async def _asked(self, what: str, body: Any) -> Native:
         """Accept work that the project gives itself."""
         service = await self._application.service()
         target, name = self.owned.name, str(self.name)
@@ -175,7 +178,7 @@ class FlueObject:
         return using_cloudflare(
             CloudflareContext(
                 self.env,
-                js.wait_until,
+                js_bindings.wait_until,
                 storage=self._state.ctx.storage,
                 durable_object_identity=identity,
                 agent_instance=self,

@@ -18,14 +18,16 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-from flue.cloudflare import js
 from flue.cloudflare.bundle import Bundle
 from flue.cloudflare.front import Front
 from flue.cloudflare.isolate import Isolate, Platform
 from flue.cloudflare.names import REGISTRY, DurableClass, agent_class, workflow_class
 from flue.cloudflare.objects import FlueObject
-from flue.cloudflare.registry import Registry
-from flue.cloudflare.store import DurableObjectStore
+from flue.cloudflare.platform import js_classes
+from flue.cloudflare.platform.js_classes import State
+from flue.cloudflare.platform.js_exchanges import Exchange
+from flue.cloudflare.registry.object import Registry
+from flue.cloudflare.storage.store import DurableObjectStore
 from flue.engine.pruning import KeepFor
 from flue.ports import Clock, ModelSource
 
@@ -39,7 +41,7 @@ class Worker:
     @cached_property
     def default(self) -> type:
         """Return the class that handles what comes from outside."""
-        return js.worker_class(Front(self._isolate), self._isolate.bundle.handlers)
+        return js_classes.worker_class(Front(self._isolate), self._isolate.bundle.handlers)
 
     def agent(self, name: str) -> type:
         """Return the class of an agent's instances."""
@@ -53,7 +55,7 @@ class Worker:
     def registry(self) -> type:
         """Return the class of the registry."""
         isolate = self._isolate
-        return js.object_class(REGISTRY.class_name, lambda state, _: Registry(isolate, state))
+        return js_classes.object_class(REGISTRY.class_name, lambda state, _: Registry(isolate, state))
 
     def own(self, name: str) -> Any:
         """Return what the user's cloudflare.py calls by a name."""
@@ -61,7 +63,7 @@ class Worker:
 
     def _object(self, owned: DurableClass) -> type:
         isolate = self._isolate
-        return js.object_class(
+        return js_classes.object_class(
             owned.class_name, lambda state, env: FlueObject(isolate, owned, state, isolate.environment(env))
         )
 
@@ -71,12 +73,12 @@ def worker(bundle: Bundle, platform: Platform | None = None) -> Worker:
     return Worker(Isolate(bundle, platform or Platform(store=_store, models=_models)))
 
 
-def _store(state: js.State, clock: Clock, keep: KeepFor) -> DurableObjectStore:
+def _store(state: State, clock: Clock, keep: KeepFor) -> DurableObjectStore:
     return DurableObjectStore(state.storage, clock, keep=keep)
 
 
 def _models() -> ModelSource:
-    from flue.cloudflare.fetch_transport import FetchTransport
+    from flue.cloudflare.platform.fetch_transport import FetchTransport
     from flue.models.source import Models
 
-    return Models(FetchTransport(js.Exchange))
+    return Models(FetchTransport(Exchange))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from flue.build.cloudflare.additions import Additions
-from flue.build.cloudflare.own_exports import OwnExports
-from flue.build.cloudflare.wrangler_merge import merge_wrangler
+from flue.build.wrangler.additions import Additions
+from flue.build.wrangler.merge import merge_wrangler
+from flue.build.wrangler.own_exports import OwnExports
 from flue.cloudflare.names import durable_classes
 
 CLASSES = durable_classes({"assistant": "agents/assistant.py"}, {"translate": "workflows/translate.py"})

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from flue.build.cloudflare.jsonc import read_jsonc
+from flue.build.wrangler.jsonc import read_jsonc
 from flue.cli.main import main
 from flue.engine.log_settings import LogSettings
 from flue.engine.pruning import KeepFor
@@ -61,6 +61,8 @@ FILES = {
     ".flue/server.key": CANARY,
 }
 Build = Callable[..., int]
+
+pytestmark = pytest.mark.timeout(60)  # whichever is first also waits for pip and the compiler
 
 
 @pytest.fixture(scope="module")

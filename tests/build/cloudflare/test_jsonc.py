@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flue.build.cloudflare.jsonc import JsoncError, read_jsonc, write_jsonc
+from flue.build.wrangler.jsonc import JsoncError, read_jsonc, write_jsonc
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 VALUES = st.recursive(

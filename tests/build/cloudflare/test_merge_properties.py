@@ -10,10 +10,10 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flue.build.cloudflare.jsonc import write_jsonc
-from flue.build.cloudflare.own_exports import OwnExports
-from flue.build.cloudflare.wrangler_env import select_environment
-from flue.build.cloudflare.wrangler_merge import Merged
+from flue.build.wrangler.environment import select_environment
+from flue.build.wrangler.jsonc import write_jsonc
+from flue.build.wrangler.merge import Merged
+from flue.build.wrangler.own_exports import OwnExports
 from tests.build.cloudflare.samples import FLUE_BINDINGS, additions, merge
 
 PYTHON = ("Counter", "FakeSandbox", "Assistant")

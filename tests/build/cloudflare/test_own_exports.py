@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from flue.build.cloudflare.own_exports import javascript_names, python_names
+from flue.build.wrangler.own_exports import javascript_names, python_names
 from tests.build.cloudflare.samples import OUTBOUND
 
 

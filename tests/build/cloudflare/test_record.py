@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flue.build.cloudflare.record import RECORD, read_record, write_record
+from flue.build.wrangler.record import RECORD, read_record, write_record
 from flue.errors import ConfigError
 
 

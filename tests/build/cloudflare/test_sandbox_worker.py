@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from flue.build.cloudflare.additions import Additions
-from flue.build.cloudflare.jsonc import read_jsonc
-from flue.build.cloudflare.own_exports import OwnExports, javascript_names
-from flue.build.cloudflare.sandbox_worker import SandboxWorker
+from flue.build.wrangler.additions import Additions
+from flue.build.wrangler.jsonc import read_jsonc
+from flue.build.wrangler.own_exports import OwnExports, javascript_names
+from flue.build.wrangler.sandbox_worker import SandboxWorker
 from flue.errors import ConfigError
 from tests.build.cloudflare.samples import (
     FLUE_BINDINGS,

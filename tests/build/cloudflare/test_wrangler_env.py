@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from flue.build.cloudflare.wrangler_env import relocate, select_environment
+from flue.build.wrangler.environment import relocate, select_environment
 from flue.errors import ConfigError
 
 DOCUMENT: dict[str, Any] = {

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flue.build.cloudflare.wrangler_file import has_sandbox_package, read_own_exports, read_wrangler_file
+from flue.build.wrangler.file import has_sandbox_package, read_own_exports, read_wrangler_file
 from flue.errors import ConfigError
 
 TOML = """

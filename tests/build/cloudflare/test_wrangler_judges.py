@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from flue.build.cloudflare.jsonc import read_jsonc, write_jsonc
-from flue.build.cloudflare.wrangler_env import GLOBAL, INHERITED, relocate, select_environment
-from flue.build.cloudflare.wrangler_merge import Merged
+from flue.build.wrangler.environment import GLOBAL, INHERITED, relocate, select_environment
+from flue.build.wrangler.jsonc import read_jsonc, write_jsonc
+from flue.build.wrangler.merge import Merged
 from tests.build.cloudflare.conftest import Deploy
 from tests.build.cloudflare.samples import CLASSES, ONE_SANDBOX, OUTBOUND, TWO_SANDBOXES, additions, javascript, merge
 from tests.build.cloudflare.tools import WRANGLER

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from flue.build.cloudflare.jsonc import read_jsonc
-from flue.build.cloudflare.own_exports import OwnExports
-from flue.build.cloudflare.wrangler_env import relocate
-from flue.build.cloudflare.wrangler_merge import SCHEMA, worker_name
+from flue.build.wrangler.environment import relocate
+from flue.build.wrangler.jsonc import read_jsonc
+from flue.build.wrangler.merge import SCHEMA, worker_name
+from flue.build.wrangler.own_exports import OwnExports
 from flue.errors import ConfigError
 from tests.build.cloudflare.samples import (
     CLASSES,

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from flue.cloudflare.container_stub import StubError
+from flue.cloudflare.container.stub import StubError
 from tests.cloudflare.containers.control_server import NO_SESSION, ControlServer, Failure, event_bytes
 
 

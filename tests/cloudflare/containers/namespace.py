@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flue.cloudflare.container_stub import StubError
+from flue.cloudflare.container.stub import StubError
 from tests.cloudflare.containers.control_server import ControlServer
 from tests.cloudflare.containers.fake_stub import FakeStub
 from tests.cloudflare.standin.streams import ReadableStream

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flue.cloudflare.container import ContainerSandbox
+from flue.cloudflare.container.sandbox import ContainerSandbox
 from flue.harness.env import SessionEnv
 from flue.testing.sandbox_conformance import SandboxConformance
 from tests.cloudflare.containers.control_server import ControlServer

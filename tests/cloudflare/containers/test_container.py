@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from flue.cloudflare.container import ContainerSandbox
-from flue.cloudflare.container_shell import ContainerShell
-from flue.cloudflare.container_stub import StubError
+from flue.cloudflare.container.sandbox import ContainerSandbox
+from flue.cloudflare.container.shell import ContainerShell
+from flue.cloudflare.container.stub import StubError
 from flue.errors import SandboxError
 from tests.cloudflare.containers.control_server import ControlServer
 from tests.cloudflare.containers.fake_stub import FakeStub

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flue.cloudflare.container import ContainerSandbox
+from flue.cloudflare.container.sandbox import ContainerSandbox
 from tests.build.cloudflare.test_worker_dry_run import build
 from tests.build.cloudflare.tools import ROOT, dry_run, link_npm_packages
 from tests.cloudflare.containers.control_http import served_containers

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flue.cloudflare.container import ContainerSandbox
+from flue.cloudflare.container.sandbox import ContainerSandbox
 from flue.errors import SandboxError
 from flue.harness.env import SessionEnv
 from flue.testing.sandbox_conformance import SandboxConformance

@@ -22,10 +22,10 @@ from typing import Any
 
 import httpx2
 
-from flue.build.cloudflare.jsonc import write_jsonc
-from flue.build.cloudflare.wrangler_env import relocate
-from flue.build.cloudflare.wrangler_merge import Merged
-from flue.cloudflare.container_stub import StubError
+from flue.build.wrangler.environment import relocate
+from flue.build.wrangler.jsonc import write_jsonc
+from flue.build.wrangler.merge import Merged
+from flue.cloudflare.container.stub import StubError
 from tests.build.cloudflare.tools import QUIET, WRANGLER, node_for_wrangler
 
 HERE = Path(__file__).parent / "workers"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flue.cloudflare.store import DurableObjectStore
+from flue.cloudflare.storage.store import DurableObjectStore
 from flue.durable.records import StepResult, Writes
 from flue.testing import VirtualClock
 from flue.testing.store_contract import entry, head

@@ -22,9 +22,9 @@ from pathlib import Path
 
 from flue.build.cloudflare.deployment import check_modules_link, point_wrangler
 from flue.build.cloudflare.plan import WORKER, Plan, plan_worker
-from flue.build.cloudflare.record import RECORD, write_record
 from flue.build.cloudflare.vendor import MODULES, Size, size_of
 from flue.build.output import check_output, earlier, write_output
+from flue.build.wrangler.record import RECORD, write_record
 from flue.project.config import Config
 from flue.project.layout import Layout
 

@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flue.build.cloudflare.additions import Additions
-from flue.build.cloudflare.blocks import blocks, local_bindings, records
 from flue.build.cloudflare.bundle import Bundle, bundle_module, read_bundle
 from flue.build.cloudflare.entry import entry_module
-from flue.build.cloudflare.jsonc import write_jsonc
 from flue.build.cloudflare.node import Pyodide, find_pyodide
 from flue.build.cloudflare.own_modules import own_modules
-from flue.build.cloudflare.record import read_record
 from flue.build.cloudflare.vendor import Vendored, vendor
 from flue.build.cloudflare.worker_lock import WorkerLock, lock_worker
-from flue.build.cloudflare.wrangler_env import relocate, select_environment
-from flue.build.cloudflare.wrangler_file import has_sandbox_package, read_own_exports, read_wrangler_file
-from flue.build.cloudflare.wrangler_merge import Merged, merge_wrangler
 from flue.build.own_wheel import installed
+from flue.build.wrangler.additions import Additions
+from flue.build.wrangler.blocks import blocks, local_bindings, records
+from flue.build.wrangler.environment import relocate, select_environment
+from flue.build.wrangler.file import has_sandbox_package, read_own_exports, read_wrangler_file
+from flue.build.wrangler.jsonc import write_jsonc
+from flue.build.wrangler.merge import Merged, merge_wrangler
+from flue.build.wrangler.record import read_record
 from flue.cloudflare.names import durable_classes
 from flue.project.config import Config
 from flue.project.layout import Layout

@@ -15,10 +15,10 @@ from pathlib import Path
 from flue.build.cloudflare.build import LOCK, write_texts
 from flue.build.cloudflare.checking import load_here
 from flue.build.cloudflare.plan import CONFIG, SANDBOXES, WORKER, plan_worker
-from flue.build.cloudflare.record import RECORD
 from flue.build.cloudflare.vendor import MODULES
-from flue.build.cloudflare.wrangler_file import WRANGLER_FILES
 from flue.build.output import earlier
+from flue.build.wrangler.file import WRANGLER_FILES
+from flue.build.wrangler.record import RECORD
 from flue.dev.cloudflare.second import prepare_second
 from flue.dev.cloudflare.tools import Tools, bundle_folder, docker_runs, workerd_with_bundle, wrangler_environment
 from flue.dev.cloudflare.variables import local_variables, watched

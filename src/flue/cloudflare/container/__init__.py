@@ -1,0 +1,1 @@
+"""Containers of `@cloudflare/sandbox` as sandboxes."""

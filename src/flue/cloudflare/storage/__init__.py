@@ -1,0 +1,1 @@
+"""A Durable Object's own SQLite: sessions, durable work, and the alarm that changes with them."""
