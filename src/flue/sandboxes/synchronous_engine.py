@@ -10,8 +10,9 @@ alive, as far as that can be done from inside it (bashkit 0.20.1; measured in Py
   (https://developers.cloudflare.com/workers/reference/security-model/), so a command's time limit is not noticed there,
   and whatever waits would wait for ever. Loops end by the limits on commands and iterations. `sleep` returns at once,
   and counts as the time that it would have taken.
-* Stack. Scripts that nest `eval`, `env`, `xargs` or `timeout` some 350 deep, or brackets for jq, find and bc some
-  2,000 deep, overflow it, after which Pyodide does nothing any more. Nothing in here prevents that.
+* Stack. What overflows it ends Python for good. workerd (1.20261117.1, `API.on_fatal`) then aborts the isolate, and the
+  work goes on in the next one as after a crash (SBX-20). Scripts whose text shows that they nest too deep are not begun
+  (`flue.sandboxes.nesting`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from flue.sandboxes.bashkit_commands import make_skip, scripts_folder
 from flue.sandboxes.bashkit_files import BashkitFiles
 from flue.sandboxes.bashkit_shell import SMALL_OUTPUT_LIMIT, Printed, ended, open_shell, with_stdin
 from flue.sandboxes.engine import Command, EngineOptions, Outcome, as_outcome, as_stat
+from flue.sandboxes.nesting import too_deep
 
 if TYPE_CHECKING:
     from bashkit import Bash, FileSystem
@@ -97,6 +99,11 @@ class SynchronousEngine:
 
     async def run(self, command: Command) -> Outcome:
         """Run a command. One that was begun cannot be cancelled. Raises `OSError` when its directory is missing."""
+        refused = too_deep(command.script)
+        if refused:
+            return Outcome(b"", b"", 1, "limit", refused, "Nothing of it was run.")
+        # The platform writes down what was recorded before when an event ends: this one may end the isolate.
+        await asyncio.sleep(0)
         try:
             return self._run(command)
         finally:

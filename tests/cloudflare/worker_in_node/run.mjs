@@ -7,12 +7,15 @@
 // variables and secrets as JSON, ELSEWHERE the address at which objects of other Workers are reached, empty if they are
 // not. Node 22 or newer.
 //
+// When Python cannot go on, the next one begins in its place, over the same storage.
+//
 // Requests to /__harness/ are for the harness: POST /__harness/evict forgets every instance; GET /__harness/memory says
 // how many bytes of memory Python has.
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { Readable } from "node:stream";
+import timers from "node:timers";
 
 import { boot } from "../../../src/flue/build/cloudflare/boot.mjs";
 import { DurableObjectNamespace, Objects } from "./objects.mjs";
@@ -22,10 +25,11 @@ import { Response, WebSocketPair } from "./sockets.mjs";
 // Left to Node, errors would be printed with the megabyte-long line of Pyodide's that they passed through.
 process.on("uncaughtException", (error) => {
   process.stderr.write(`${error?.message ?? error}\n`);
-  process.exit(1);
+  if (!aborted) process.exit(1); // what is left of an aborted life, as its finalizers, still makes noise
 });
 process.on("unhandledRejection", (error) => process.stderr.write(`unhandled: ${error?.message ?? error}\n`));
 
+let aborted = 0;
 const [pyodideFolder, wsFolder, dist, state, vars, elsewhere] = process.argv.slice(2);
 const { WebSocketServer } = createRequire(join(wsFolder, "package.json"))("ws");
 const say = (message) => process.stdout.write(`${JSON.stringify(message)}\n`);
@@ -50,15 +54,9 @@ const helper = {
   patchWaitUntil() {},
   *patch_env_helper() {},
 };
-const { pyodide, main, config, seconds, heap } = await boot(pyodideFolder, dist, {
-  helper,
-  flags: { python_request_headers_preserve_commas: true },
-  print: (line) => process.stderr.write(`${line}\n`),
-});
-
 // What the platform does around Python: it looks for classes by their bases, calls `fetch` with converted arguments, and
 // the handlers of objects with what it has.
-const glue = pyodide.runPython(`
+const GLUE = `
 import inspect
 from types import SimpleNamespace
 
@@ -78,21 +76,54 @@ SimpleNamespace(
     workers=lambda module: classes(module, WorkerEntrypoint),
     converted=converted,
 )
-`);
+`;
 const RAW = new Set(["alarm", "webSocketMessage", "webSocketClose", "webSocketError"]);
 
-function instance(className, context) {
+// One life of Python. `died` is rejected when it cannot go on; then the next life has begun.
+async function isolate() {
+  let dead = false;
+  // What a life has set off ends with it.
+  for (const name of ["setTimeout", "setImmediate"]) {
+    globalThis[name] = (callback, ...more) => timers[name]((...args) => dead || callback(...args), ...more);
+  }
+  const life = await boot(pyodideFolder, dist, {
+    helper,
+    flags: { python_request_headers_preserve_commas: true },
+    print: (line) => process.stderr.write(`${line}\n`),
+  });
+  life.died = new Promise((_, reject) => {
+    // The platform does the same in the same place: `abortIsolate` (workerd, src/pyodide/internal/python.ts).
+    life.pyodide._api.on_fatal = (error) => {
+      dead = true;
+      aborted += 1;
+      say({ aborted: String(error?.message ?? error) });
+      current = isolate();
+      for (const objects of all.values()) objects.evict();
+      reject(new Error("The isolate was aborted."));
+    };
+  });
+  life.died.catch(() => {});
+  life.glue = life.pyodide.runPython(GLUE);
+  return life;
+}
+
+const all = new Map();
+let current = isolate();
+const { main, config, glue } = await current;
+
+async function instance(className, context) {
+  const { main, glue, died } = await current;
   const python = main[className](context, env);
   return new Proxy(python, {
     get: (target, name) => {
       if (name === "then") return undefined;
-      return (...args) => (RAW.has(name) ? target[name](...args) : glue.converted(target, name, ...args));
+      return (...args) =>
+        Promise.race([died, RAW.has(name) ? target[name](...args) : glue.converted(target, name, ...args)]);
     },
   });
 }
 
 const defined = new Set(glue.objects(main));
-const all = new Map();
 for (const { name, class_name: className, script_name: script } of config.durable_objects?.bindings ?? []) {
   if (script) {
     env[name] = new DurableObjectNamespace(new RemoteObjects(elsewhere, name));
@@ -119,14 +150,17 @@ async function ask(model, inputs, { signal, extraHeaders, gateway, returnRawResp
 if (!new Set(glue.workers(main)).has("Default")) throw new Error("the main module has no class Default");
 
 async function answer(request) {
-  return await instance("Default", new ExecutionContext()).fetch(request);
+  return await (await instance("Default", new ExecutionContext())).fetch(request);
 }
 
-const memory = () => ({ heap: pyodide._module.HEAPU8.length, seconds, ...Object.fromEntries(Object.entries(heap)) });
+async function memory() {
+  const { pyodide, seconds, heap } = await current;
+  return { heap: pyodide._module.HEAPU8.length, seconds, ...Object.fromEntries(Object.entries(heap)) };
+}
 
 async function harness(path) {
   if (path === "/__harness/evict") for (const objects of all.values()) objects.evict();
-  return Response.json(memory());
+  return Response.json(await memory());
 }
 
 function asRequest(incoming) {
@@ -197,7 +231,7 @@ function joined(client, end) {
 }
 
 for (const objects of all.values()) objects.wake();
-server.listen(0, "127.0.0.1", () => say({ port: server.address().port, ...memory() }));
+server.listen(0, "127.0.0.1", async () => say({ port: server.address().port, ...(await memory()) }));
 process.stdin.resume().on("end", () => {
   for (const objects of all.values()) objects.close();
   process.exit(0);

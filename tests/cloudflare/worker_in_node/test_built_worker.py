@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from flue.dev.cloudflare.tools import BUNDLE_FOLDER
-from flue.sdk import AsyncClient, FlueTransportError
+from flue.sdk import AsyncClient, FlueApiError, FlueTransportError
 from flue.testing import ProviderServer
+from flue.testing.provider_server import call, reply
 from tests.cloudflare.worker_in_node.node_worker import NodeWorker
 from tests.cloudflare.worker_in_node.project import build, free_port
 from tests.cloudflare.worker_in_node.workerd_worker import WorkerdWorker
@@ -177,6 +178,32 @@ async def test_a_prompt_that_was_under_way_when_the_process_was_killed_is_finish
         conversation = models.requests[-1].body.decode()
     assert "Are you there?" in conversation
     assert conversation.count("Here I am again.") == 1
+
+
+# SBX-20
+async def test_a_command_that_kills_the_isolate_is_not_run_again_and_the_model_is_told(
+    mortal: Worker, port: int
+) -> None:
+    again = asyncio.Event()
+    bomb = """f='eval "$f"'; eval "$f\""""  # calls itself until the stack overflows
+    answers = iter([reply(calls=[call("bash", {"command": bomb})]), "What became of it?", "Still here."])
+
+    def answer(request: Any) -> Any:
+        if b"tool_result" in request.body:
+            again.set()
+        return next(answers)
+
+    async with ProviderServer(answer, port=port) as models, AsyncClient(base_url=mortal.url) as client:
+        with pytest.raises((FlueTransportError, FlueApiError)):
+            await client.agents.invoke("clerk", "eve", "Run the bomb.")
+        # Nobody asks the Worker for anything: its alarm alone makes it go on.
+        await asyncio.wait_for(again.wait(), 120)
+        done = await client.agents.invoke("clerk", "eve", "And now?")
+        conversation = models.requests[-1].body.decode()
+    assert done.result["text"] == "Still here."
+    assert len(models.requests) == 3
+    assert conversation.count("The outcome of this call is unknown") == 1
+    assert "What became of it?" in conversation
 
 
 async def test_memory_stays_below_100_mib_with_a_session_and_a_sandbox_at_work(

@@ -1,0 +1,91 @@
+"""How deep a script nests, by its text."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from flue.sandboxes.nesting import BRACKETS, OPERATORS, PREFIXES, too_deep
+from tests.sandboxes.hostile.corpus import corpus
+from tests.sandboxes.synchronous import open_synchronous_env
+
+DEEP = {
+    *("nested-env", "nested-timeout", "nested-xargs", "nested-builtin", "nested-time", "find-expression"),
+    *("jq-deep-filter", "jq-deep-filter-50000", "jq-deep-pipes"),
+}
+PROSE = "It took some time to watch the command run: time after time, sudo make me a sandwich. " * 200
+NESTED = json.dumps({"a": [[{"b": list(range(500))}] * 50]})
+ORDINARY = {
+    "a table of values": "cat > t.csv <<END\n" + "1,2;(3)|4&!\n" * 5_000 + "END",
+    "prose": f"cat > story.txt <<END\n{PROSE}\nEND",
+    "a case with many patterns": "case $x in\n" + "  a) echo a ;;\n" * 1_000 + "esac",
+    "nested data": f"echo '{NESTED}' > data.json; jq '.a[0] | length' data.json",
+    "a long pipeline": "cat f" + " | sort | uniq" * 100,
+    "conditions": "\n".join("[ -f a -a ! -f b ] && env -i A=1 timeout 5 nice -n 5 true || exit 1" for _ in range(80)),
+    "a query": "jq -r '.items[] | select(.a >= 1 and .b != null) | [.id, (.name // \"none\"), .c + 1] | @tsv' f.json",
+}
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+def test_what_people_and_models_write_passes(name: str) -> None:
+    """However long it is."""
+    assert too_deep(ORDINARY[name]) == ""
+
+
+# SBX-19
+def test_of_the_hostile_scripts_those_that_nest_too_deep_are_told_from_their_text() -> None:
+    """Others nest as well, and bashkit stops them; or do so only when they run."""
+    found = {one.name for one in corpus() if too_deep(one.script)}
+    assert found >= DEEP
+    assert not found & {"eval-bomb", "long-pipeline", "long-and-list", "loop-forever", "wide-characters"}
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "limit"),
+    [
+        ("[", "]", BRACKETS),
+        ("env -i A=1 ", "true", PREFIXES),
+        ("flock f ", "true", PREFIXES),
+        ("timeout 5s xargs -n 1 ", "echo", PREFIXES // 2),
+    ],
+)
+def test_what_nests_up_to_the_limit_passes_and_one_more_does_not(left: str, right: str, limit: int) -> None:
+    """The message says how deep, and how deep it may be."""
+    end = right * limit if right == "]" else right
+    assert too_deep(left * limit + end) == ""
+    assert "is the limit here" in too_deep(left * (limit + 1) + end)
+
+
+@pytest.mark.parametrize("operator", ["|.", "+1", " and 1", "?//1"])
+def test_a_query_has_a_number_of_operators_at_most(operator: str) -> None:
+    """Each may be a level of the stack."""
+    assert too_deep(f"jq '1{operator * (OPERATORS // 4)}' f") == ""
+    assert "operators" in too_deep(f'jq -n "1{operator * (OPERATORS + 1)}"')
+
+
+def test_looking_takes_time_in_proportion_to_the_text() -> None:
+    """Whatever it is."""
+    began = time.process_time()
+    for text in (
+        "(" * 100_000,
+        "env " * 25_000,
+        "jq '" * 25_000,
+        "jq " * 30_000,
+        "a" * 100_000,
+        "-o " * 30_000,
+    ):
+        too_deep(text)
+    assert time.process_time() - began < 2
+
+
+# SBX-19
+async def test_a_script_that_nests_too_deep_is_not_begun_and_the_model_reads_why() -> None:
+    """So it can write another one."""
+    env = await open_synchronous_env()
+    result = await env.exec(f"touch begun; jq -n '{'[' * 5000}{']' * 5000}'")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "The command was stopped: its brackets nest 5000 deep, and 300 is the limit here." in result.stderr
+    assert "Nothing of it was run." in result.stderr
+    assert not await env.exists("begun")
