@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -58,6 +59,7 @@ class Disk:
         self.watch: Callable[[int | None], None] = lambda _: None
         """Called with the time of the alarm when a commit has set it, also to the time that it had, or deleted it."""
         self.inner = sqlite3.connect(path or ":memory:", isolation_level=None)
+        weakref.finalize(self, self.inner.close)  # worlds end without a word, and Python 3.13 minds open databases
         for limit, value in LIMITS.items():
             self.inner.setlimit(limit, value)
         self.inner.execute("CREATE TABLE IF NOT EXISTS _cf_METADATA (key INTEGER PRIMARY KEY, value INTEGER)")
