@@ -17,6 +17,7 @@ import pytest
 
 from flue.errors import DefinitionError, SandboxError, UsageError
 from flue.harness.env import SessionEnv
+from flue.ports import FileStat
 from flue.sandboxes import Limits, WorkerPool, virtual
 from flue.sandboxes.virtual_sandbox import VirtualSandbox
 from tests.sandboxes.processes import alive, command_line, fork_servers, until, workers
@@ -191,6 +192,52 @@ class TestCrash:
         assert (await env.exec(EVAL_BOMB)).exit_code > 128
         assert await env.read_file_buffer("copy") == contents[-1]
         assert await env.readdir(".") == ["copy", "large"]
+
+
+class TestUntilAWorkerIsNeeded:
+    @linux
+    async def test_looking_at_the_given_files_takes_no_worker_and_finds_what_a_worker_would(
+        self, pool: WorkerPool
+    ) -> None:
+        """More sessions than there may be workers are open at once, as long as they use no tool."""
+        env = await open_env(pool, {"docs/a.md": "text", "docs/deep/b": b"\xff", "/tmp/t": "x"})
+        paths = [".", "docs", "docs/a.md", "docs/deep/b", "docs/a.md/below", "doc", "/tmp", "/home/user", "missing"]
+
+        async def seen() -> list[Any]:
+            found: list[Any] = []
+            for path in paths:
+                found.append(await env.exists(path))
+                for look in (env.readdir, env.read_file_buffer, env.stat):
+                    try:
+                        result: Any = await look(path)
+                    except IsADirectoryError as error:
+                        result = error.filename
+                    except (FileNotFoundError, NotADirectoryError) as error:
+                        result = f"no {error.filename}"
+                    found.append((result.is_file, result.is_directory) if isinstance(result, FileStat) else result)
+            return found
+
+        busy = await open_env(pool)
+        running = asyncio.ensure_future(busy.exec("sleep 1000"))
+        await busy.write_file("begun", "")
+        before = await seen()
+        assert len(workers()) == 1
+        running.cancel()
+        await close(busy)
+        await env.exec("true")
+        assert await seen() == before
+
+    async def test_what_was_changed_is_found(self, pool: WorkerPool) -> None:
+        env = await open_env(pool, {"a": "1"})
+        assert await env.read_file("a") == "1"
+        await env.write_file("b", "2")
+        assert (await env.readdir("."), await env.read_file("b")) == (["a", "b"], "2")
+
+    async def test_a_closed_sandbox_knows_nothing_any_more(self, pool: WorkerPool) -> None:
+        env = await open_env(pool, {"a": "1"})
+        await close(env)
+        with pytest.raises(SandboxError, match="closed"):
+            await env.read_file("a")
 
 
 class TestPool:

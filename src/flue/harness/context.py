@@ -135,8 +135,9 @@ class FlueContext:
         try:
             with self._steps.busy():
                 made = await agent.initialize(AgentContext(self.id, self.env, self.payload))
-                added = AgentProfile(tools=tuple(tools), skills=tuple(skills), subagents=tuple(subagents))
-                made = replace(made, profile=merge(made.profile, added))
+                if tools or skills or subagents:
+                    added = AgentProfile(tools=tuple(tools), skills=tuple(skills), subagents=tuple(subagents))
+                    made = replace(made, profile=merge(made.profile, added))
                 harness = await Harness.create(
                     id=self.id,
                     name=name,

@@ -165,7 +165,10 @@ class BashkitFiles:
     def readdir(self, path: str) -> list[str]:
         """Return the names in a directory, sorted."""
         with _named_errors(path):
-            files, inner = self._place(self._real_path(path, path))
+            real = self._real_path(path, path)
+            if real in KEPT and self._whole is None and real not in self._homes:
+                return []  # nothing has been put there, and most agents put nothing there
+            files, inner = self._place(real)
             return sorted(entry["name"] for entry in files.read_dir(inner))
 
     def exists(self, path: str) -> bool:
@@ -247,8 +250,8 @@ class BashkitFiles:
         return real or "/"
 
     def _link_target(self, real: str) -> str | None:
-        place = self._mounted(real)
-        if place is None or self._is_home(*place):
+        place = None if real in KEPT else self._mounted(real)
+        if place is None:
             return None
         try:
             return place[0].read_link(place[1])

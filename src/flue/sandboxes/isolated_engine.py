@@ -18,6 +18,7 @@ from flue.errors import FlueError, SandboxError
 from flue.ports import FileStat
 from flue.sandboxes.bashkit_files import file_error
 from flue.sandboxes.engine import Command, EngineOptions, Outcome, as_outcome, as_stat
+from flue.sandboxes.given_files import GivenFiles
 from flue.sandboxes.journal import Journal
 from flue.sandboxes.worker.frames import MAX_FRAME, number
 from flue.sandboxes.worker_pool import WorkerPool
@@ -58,13 +59,16 @@ class _Held:
 
 
 async def open_isolated(options: EngineOptions, pool: WorkerPool) -> IsolatedEngine:
-    """Return an engine with a worker of its own, which holds the given files.
+    """Return an engine that gets a worker of its own, which holds the given files, when something is to be done.
 
-    Raises `SandboxError` when no worker can be started, `OSError` for files that cannot be.
+    Raises `SandboxError` when workers cannot be started here, `OSError` (EFBIG) for a file that is too large. What else
+    keeps a worker from having the files is met by whoever needs it first.
     """
-    engine = IsolatedEngine(options, pool)
-    await engine.open()
-    return engine
+    pool.prepare()
+    for path, content in options.files.items():
+        if len(content) > _TOO_LARGE:
+            raise file_error(errno.EFBIG, path)
+    return IsolatedEngine(options, pool)
 
 
 class IsolatedEngine:
@@ -76,6 +80,8 @@ class IsolatedEngine:
         self._options = options
         self._pool = pool
         self._held = _Held(pool)
+        self._given: GivenFiles | None = GivenFiles(options.files)
+        """What the files are until a worker has them."""
         self._users = 0
         self._attaching = asyncio.Lock()
         self._commands = asyncio.Semaphore(_COMMANDS)
@@ -83,13 +89,10 @@ class IsolatedEngine:
         self._changed = 0  # the last call that may have changed files and was answered
         weakref.finalize(self, _give_back, self._held, asyncio.get_running_loop())
 
-    async def open(self) -> None:
-        """Get a worker and give it the files."""
-        async with self._worker():
-            pass
-
     async def read_file(self, path: str) -> bytes:
         """Return the whole file; symlinks are followed."""
+        if (given := self._still_given(path)) is not None:
+            return given.read_file(path)
         return (await self._ask(b"read", path.encode()))[0]
 
     async def write_file(self, path: str, content: bytes) -> None:
@@ -100,15 +103,21 @@ class IsolatedEngine:
 
     async def stat(self, path: str) -> FileStat:
         """Describe a path without following a final symlink."""
+        if (given := self._still_given(path)) is not None:
+            return given.stat(path)
         kind, size, modified = await self._ask(b"stat", path.encode())
         return as_stat(kind.decode(), int(size), float(modified))
 
     async def readdir(self, path: str) -> list[str]:
         """Return the names in a directory, sorted."""
+        if (given := self._still_given(path)) is not None:
+            return given.readdir(path)
         return [name.decode() for name in await self._ask(b"readdir", path.encode())]
 
     async def exists(self, path: str) -> bool:
         """Say whether the path leads to something; never raises."""
+        if (given := self._still_given(path)) is not None:
+            return given.exists(path)
         try:
             return bool((await self._ask(b"exists", path.encode()))[0])
         except (OSError, FlueError):
@@ -149,8 +158,13 @@ class IsolatedEngine:
 
     async def close(self) -> None:
         """Give everything back: the files are gone. Closing twice is fine."""
+        self._given = None
         self._pool.wake(self)
         _release(self._held)
+
+    def _still_given(self, path: str) -> GivenFiles | None:
+        """Return what knows a path without a worker, as long as none has changed anything."""
+        return self._given if self._given is not None and self._given.knows(path) else None
 
     # --------------------------------------------------------------------------------------------- commands
 
@@ -268,6 +282,7 @@ class IsolatedEngine:
         except BaseException:
             self._held.let_go()
             raise
+        self._given = None
 
     async def _fill(self, worker: Worker) -> None:
         """Give a worker its limits and files. Errors of those arrive with the answer that ends it."""
@@ -283,8 +298,6 @@ class IsolatedEngine:
         ]
         if not journal.complete:
             for path, content in self._options.files.items():
-                if len(content) > _TOO_LARGE:
-                    raise file_error(errno.EFBIG, path)
                 answers.append(worker.call(b"put", path.encode(), content))
                 await worker.drained()
         for piece in journal.pieces():

@@ -210,6 +210,12 @@ def _checked_files(files: Mapping[str, str | bytes]) -> dict[str, bytes]:
         if path in checked:
             raise DefinitionError(f"virtual(): two paths of files mean {path}.")
         checked[path] = _checked_content(name, content)
+    for path in checked:
+        above = posixpath.dirname(path)
+        while above not in KEPT:
+            if above in checked:
+                raise DefinitionError(f"virtual(): {path} cannot be a file of files, as {above} is one.")
+            above = posixpath.dirname(above)
     return checked
 
 

@@ -80,6 +80,14 @@ class WorkerPool:
         self._check_usable()
         set_default_pool(self)
 
+    def prepare(self) -> None:
+        """Start the process that workers are forked from, if it is not there.
+
+        Raises `SandboxError` where that cannot be, and `UsageError` on another event loop.
+        """
+        self._check_usable()
+        self._fork_server()
+
     async def take(self) -> Worker:
         """Return a worker that never had a sandbox (SBX-08); it comes back by `give_back`. Raises `SandboxError`."""
         self._check_usable()
@@ -154,14 +162,18 @@ class WorkerPool:
 
     def _fork(self) -> Worker:
         for _ in range(2):
-            if self._server is None or not self._server.alive:
-                self._server = ForkServer()
+            server = self._fork_server()
             try:
-                return Worker(self._server)
+                return Worker(server)
             except OSError:
                 # It has just ended.
-                self._server.abandon()
+                server.abandon()
         raise SandboxError("No process could be started for a sandbox.")
+
+    def _fork_server(self) -> ForkServer:
+        if self._server is None or not self._server.alive:
+            self._server = ForkServer()
+        return self._server
 
     def _ready_worker(self) -> Worker | None:
         while self._spare:
