@@ -28,6 +28,7 @@ _owner: contextvars.ContextVar[Owner | None] = contextvars.ContextVar("standin_o
 class _Now:
     owner: Owner | None = None
     over: ClassVar[list[Owner]] = []
+    wrong: asyncio.Future[None] | None = None
 
 
 class Owner:
@@ -54,10 +55,14 @@ class Owner:
     def touch(self, what: object) -> None:
         """Use what it has opened. Raises when code runs for another; tests may touch everything."""
         if _Now.owner is not None and _Now.owner is not self:
-            raise JsError(
+            message = (
                 f"Cannot perform I/O on behalf of a different request: {type(what).__name__} of {self} is used in"
                 f" {_Now.owner}."
             )
+            with running_for(None):
+                if _Now.wrong is not None and not _Now.wrong.done():
+                    _Now.wrong.set_exception(AssertionError(message))
+            raise JsError(message)
 
     def end(self) -> None:
         """Let nothing of it run any more, and break off what it has opened."""
@@ -139,6 +144,14 @@ async def on_behalf(work: Any) -> Any:
     return task.result()
 
 
+async def unless_wrong(task: asyncio.Future[Any]) -> Any:
+    """Await something for a test, which fails as soon as code touches what is not its own: it may try for ever."""
+    wrong = _Now.wrong
+    assert wrong is not None, "the loop is not owned"
+    done, _ = await asyncio.wait({task, wrong}, return_when=asyncio.FIRST_COMPLETED)
+    return await (task if task in done else wrong)
+
+
 def own_tasks(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Task[Any]:
     """Make a task, as an event loop's factory of tasks: it belongs to whoever starts it."""
     owner, context = _owner.get(), options.get("context")
@@ -182,9 +195,12 @@ def owned_loop(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
     loop.call_soon = lambda callback, *args, **more: call_soon(kept(callback), *args, **more)  # type: ignore[method-assign]
     loop.call_at = lambda when, callback, *args, **more: call_at(when, kept(callback), *args, **more)  # type: ignore[method-assign]
     loop.set_task_factory(own_tasks)
+    _Now.wrong = loop.create_future()
+    _Now.wrong.add_done_callback(lambda wrong: wrong.cancelled() or wrong.exception())
     try:
         yield
     finally:
+        _Now.wrong = None
         loop.set_task_factory(factory)
         del loop.call_soon, loop.call_at
         # Replaced by what a Worker does to its loop.

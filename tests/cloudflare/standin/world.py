@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flue.ports import Clock
-from tests.cloudflare.standin.owners import OwnClock, Owner, bury, current_owner, on_behalf, running_for
+from tests.cloudflare.standin.owners import OwnClock, Owner, bury, current_owner, on_behalf, running_for, unless_wrong
 from tests.cloudflare.standin.storage import Disk, Evicted, Storage
 from tests.cloudflare.standin.streams import ReadableStream
 from tests.cloudflare.standin.values import ArrayBuffer, JsArray, JsException, JsObject, JsProxy, Promise, type_error
@@ -407,7 +407,7 @@ class World:
             request.body.give(event)
         task = event.start(self._answered(event, workers.Request(request)))
         self.start(self._over(event, task))
-        response = await on_behalf(asyncio.shield(task))
+        response = await on_behalf(unless_wrong(task))
         if response.body:
             response.body.give(None)
         reader = response.body.getReader() if response.body else None
@@ -432,7 +432,7 @@ class World:
         event = Event(name)
         task = event.start(getattr(self.default(ExecutionContext(event), self.env), name)(*arguments))
         self.start(self._over(event, task))
-        return await on_behalf(asyncio.shield(task))
+        return await on_behalf(unless_wrong(task))
 
     async def _answered(self, event: Event, request: Any) -> Response:
         handler = self.default(ExecutionContext(event), self.env)
