@@ -39,6 +39,17 @@ QUEUE = """
         for message in batch.messages:
             await flue.dispatch("clerk", id=message.body, input={"order": message.id}, dispatch_id=message.id)
 """
+HANDLER = """
+from flue.cloudflare import get_cloudflare_context
+from tests.cloudflare.office import happened
+"""
+EMAIL = """
+    import flue
+
+    async def email(message):
+        instance = message.to.partition("@")[0]
+        await flue.dispatch("clerk", id=instance, input={"subject": message.subject}, dispatch_id=message.subject)
+"""
 NIGHTLY = """
     import flue
     from tests.cloudflare.office import happened
@@ -73,6 +84,51 @@ async def test_a_batch_that_the_queue_delivers_twice_is_dispatched_once(cloud: S
         await _settled(cloud, instance, 1)
         assert len(await submissions(cloud, place)) == 1
         assert texts(await cloud.said("clerk", instance))[-1] == "assistant: Thank you."
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "given"),
+    [
+        ("email", "async def email(message): happened.append(message)", ["m"]),
+        ("tail", "def tail(events, env): happened.extend([events, env.NAME])", ["m", "Ada"]),
+        ("trace", "def trace(*given): happened.append(len(given))", [3]),
+        ("scheduled", "def scheduled(): happened.append(get_cloudflare_context().env.NAME)", ["Ada"]),
+    ],
+)
+async def test_every_event_is_handled_by_the_function_of_its_name_with_as_much_as_it_takes(
+    cloud: Site, name: str, function: str, given: list[object]
+) -> None:
+    happened.clear()
+    cloud.variables["NAME"] = "Ada"
+    await cloud.deploy_project({"agents/clerk.py": CLERK, "cloudflare.py": HANDLER + function}, handlers=[name])
+    await cloud.event(name, "m", cloud.env, "ctx")
+    assert happened == given
+
+
+async def test_an_event_that_fails_is_the_platforms_to_try_again(cloud: Site) -> None:
+    failing = "async def email(message): raise ValueError('full')"
+    await cloud.deploy_project({"agents/clerk.py": CLERK, "cloudflare.py": failing}, handlers=["email"])
+    with pytest.raises(ValueError, match="full"):
+        await cloud.event("email", "m", "env", "ctx")
+
+
+async def test_what_an_email_sets_off_is_done_by_an_agent_after_the_event(cloud: Site) -> None:
+    model().add("Filed.")
+    await cloud.deploy_project({"agents/clerk.py": CLERK, "cloudflare.py": EMAIL}, handlers=["email"])
+    await cloud.event("email", SimpleNamespace(to="ann@flue.example", subject="Refund"), "env", "ctx")
+    await _settled(cloud, "ann", 1)
+    said = texts(await cloud.said("clerk", "ann"))
+    assert "Refund" in said[0]
+    assert said[-1] == "assistant: Filed."
+
+
+async def test_requests_are_the_applications_whatever_functions_there_are(cloud: Site) -> None:
+    own = "async def fetch(request, env, ctx): raise AssertionError"
+    await cloud.deploy_project(
+        {"workflows/counting.py": "route = True\nasync def run(ctx): return 1", "cloudflare.py": own}
+    )
+    assert (await cloud.call("POST", "/workflows/counting?wait=result", json={})).json["result"] == 1
+    assert (await cloud.call("GET", "/nowhere")).status == 404
 
 
 async def test_an_agent_gives_its_own_instance_something_to_do_which_comes_after_what_it_does(cloud: Site) -> None:

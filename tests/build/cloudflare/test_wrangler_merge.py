@@ -52,6 +52,13 @@ def test_the_users_data_stays_as_it_is() -> None:
     assert user == before
 
 
+def test_a_function_that_looks_as_if_it_answered_requests_is_told_of() -> None:
+    own = OwnExports(python=frozenset({"fetch", "queue"}))
+    assert merge({}, additions(own=own)).notices == (
+        "cloudflare.py: its function fetch is never called, as requests are answered by app.py",
+    )
+
+
 def test_environments_made_of_one_object_are_merged_apart() -> None:
     block: dict[str, Any] = {"containers": [{"image": "./D"}], "durable_objects": {"bindings": []}}
     merged = merge({"env": {"a": block, "b": block}}, additions()).document

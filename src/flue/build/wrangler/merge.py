@@ -110,6 +110,8 @@ def _tags(document: dict[str, Any]) -> dict[str, tuple[str, ...]]:
 
 
 def _notices(given: dict[str, Any], additions: Additions) -> Iterator[str]:
+    if "fetch" in additions.own.python:
+        yield "cloudflare.py: its function fetch is never called, as requests are answered by app.py"
     for environment, block in blocks(given):
         for key, notice in _block_notices(block, additions):
             yield f"{path_in(environment, key)}: {notice}"
