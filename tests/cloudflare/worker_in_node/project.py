@@ -42,6 +42,18 @@ def files(provider: str) -> dict[str, str]:
             register_provider("fake", api="anthropic-messages", base_url="{provider}", api_key="test-key")
             MODEL = "fake/any-model"
         """,
+        ".flue/app.py": """
+            import flue
+            from starlette.applications import Starlette
+            from starlette.routing import Mount, WebSocketRoute
+
+            async def echo(socket):
+                await socket.accept("echo")
+                async for text in socket.iter_text():
+                    await socket.send_bytes(text.encode())
+
+            app = Starlette(routes=[WebSocketRoute("/echo", echo), Mount("/", flue.asgi())])
+        """,
         ".flue/agents/clerk.py": """
             from flue import create_agent
             from provider import MODEL

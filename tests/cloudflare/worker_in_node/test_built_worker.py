@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
 
 from flue.dev.cloudflare.tools import BUNDLE_FOLDER
 from flue.sdk import AsyncClient, FlueApiError, FlueTransportError
@@ -136,6 +138,17 @@ async def test_a_socket_answers_two_prompts_the_second_after_the_object_slept(
         await socket.close()
     assert [first.text, second.text] == ["One.", "Two."]
     assert messages(models)[-1] == 3
+
+
+async def test_the_application_serves_sockets_of_its_own(running: Worker) -> None:
+    address = f"{running.url.replace('http', 'ws', 1)}/echo"
+    async with connect(address, subprotocols=[Subprotocol("echo")]) as socket:
+        assert socket.subprotocol == "echo"
+        for text in ("Grüße", "again"):
+            await socket.send(text)
+            assert await socket.recv() == text.encode()
+        await socket.close(4000, "enough")
+    assert (socket.close_code, socket.close_reason) == (4000, "enough")
 
 
 async def test_a_session_goes_on_after_its_object_was_dropped_and_after_the_process_was_killed(

@@ -1,4 +1,4 @@
-"""WebSocket handshakes as ASGI connections: accepted here, accepted by an object, or refused with a plain status."""
+"""WebSocket handshakes as ASGI connections: accepted here, accepted by an object, or refused with a response."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class Handshake:
         self._messages: asyncio.Queue[Message] = asyncio.Queue()
         self._messages.put_nowait({"type": "websocket.connect"})
         self._socket: ServerSocket | None = None
-        self._refusal: Message | None = None
+        self._refusal: Message = {"status": 403}
+        self._said = b""
 
     async def receive(self) -> Message:
         """Give the next message."""
@@ -36,10 +37,12 @@ class Handshake:
                 self._accept(message)
             case "websocket.http.response.start":
                 self._refusal = message
-            case "websocket.http.response.body" if not message.get("more_body", False):
-                self._refuse(self._refusal["status"] if self._refusal else 403)
+            case "websocket.http.response.body":
+                self._said += message.get("body", b"")
+                if not message.get("more_body", False):
+                    self._refuse(self._refusal)
             case "websocket.close" if self._socket is None:
-                self._refuse(403)
+                self._refuse(self._refusal)
             case "websocket.close":
                 self._close(message.get("code", 1000), message.get("reason") or "")
             case "websocket.send" if self._socket is not None:
@@ -48,14 +51,14 @@ class Handshake:
 
     def _accept(self, message: Message) -> None:
         self._socket = ServerSocket(self._on_message, self._on_close)
-        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in message.get("headers", ())]
+        headers = _headers(message)
         if message.get("subprotocol"):
             headers.append(("sec-websocket-protocol", message["subprotocol"]))
         self.response.set_result(self._socket.response(headers))
 
-    def _refuse(self, status: int) -> None:
+    def _refuse(self, start: Message) -> None:
         if not self.response.done():
-            self.response.set_result(js_http.response(status, [("content-length", "0")]))
+            self.response.set_result(js_http.response(start["status"], _headers(start), self._said))
 
     def _close(self, code: int, reason: str) -> None:
         if self._socket is not None:
@@ -70,5 +73,10 @@ class Handshake:
 
     async def end(self) -> None:
         """Take note that the application has returned, or failed."""
-        self._refuse(500)
+        self._said = b""
+        self._refuse({"status": 500})
         self._close(1011, "")
+
+
+def _headers(message: Message) -> list[tuple[str, str]]:
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in message.get("headers", ())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -25,11 +26,13 @@ class ServerSocket:
             on_message(event.data if isinstance(event.data, str) else event.data.to_bytes())
 
         def closed(event: Native) -> None:
-            self._open = False
-            on_close(event.code, event.reason)
+            code, reason = event.code, event.reason
+            self.close(code, reason)  # the other half of the closing handshake, if that is still to come
+            on_close(code, reason)
+            for proxy in proxies:
+                asyncio.get_running_loop().call_soon(proxy.destroy)  # not while it runs
 
-        self._server.onmessage = create_proxy(message)
-        self._server.onclose = create_proxy(closed)
+        proxies = self._server.onmessage, self._server.onclose = create_proxy(message), create_proxy(closed)
 
     def response(self, headers: Headers = ()) -> Native:
         """Return the answer to the handshake."""
