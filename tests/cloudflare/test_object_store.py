@@ -314,6 +314,7 @@ async def test_a_transition_is_done_when_the_call_returns(disk: Disk) -> None:
     assert await code_of(store.admit(admission("s2"), now=0)) == "store_closed"
 
 
+@pytest.mark.e2e
 def test_a_worker_loads_neither_a_driver_nor_threads_of_its_own_with_the_store() -> None:
     program = "import flue.cloudflare.storage.store, sys; print(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)

@@ -209,6 +209,7 @@ def test_structure_is_checked_where_the_tool_is_defined() -> None:
             tool(description="Does it.")(function)
 
 
+@pytest.mark.e2e
 def test_defining_a_tool_does_not_import_pydantic() -> None:
     program = """
 import sys

@@ -66,7 +66,7 @@ def without_images(value: Any) -> Any:
 
 
 @given(stories(), st.data())
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=10)
 def test_every_event_is_read_as_it_was_told_by_whomever_and_from_wherever(
     story: Sequence[Telling], data: st.DataObject
 ) -> None:

@@ -31,8 +31,8 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(0)]
 
 HTTP_CASES, SOCKET_CASES = 1600, 700
 AT_ONCE = 24
-ANSWER = 15.0
-"""Seconds in which an answer must come, on a machine that is busy with all the others."""
+ANSWER = 90.0
+"""Seconds in which an answer must come: none that hangs does. On a busy machine one may take long."""
 STALLED = 20.0
 """Seconds after which a client is given up that does not send what it began; see docs/reference/http.md."""
 MEMORY = 20.0

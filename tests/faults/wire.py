@@ -37,7 +37,7 @@ class Wire:
         await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
         return cls(sock)
 
-    async def send(self, data: bytes, seconds: float = 10.0) -> bool:
+    async def send(self, data: bytes, seconds: float = 90.0) -> bool:
         """Send; say whether the server took it all in that time."""
         try:
             async with asyncio.timeout(seconds):

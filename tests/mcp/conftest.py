@@ -139,6 +139,11 @@ async def served(office: Office, transport: str = "streamable-http", *, sessions
         await site.stop()
 
 
+def patient(server: McpServer) -> None:
+    """Give later calls the time that a busy machine takes: that they work is what is looked for, not how fast."""
+    server._timeout = 15.0
+
+
 Call = Callable[..., Coroutine[Any, Any, ToolResult]]
 
 

@@ -30,6 +30,7 @@ class Office:
     cancelled: int = 0
     started: asyncio.Event = field(default_factory=asyncio.Event)
     release: asyncio.Event = field(default_factory=asyncio.Event)
+    gave_up: asyncio.Event = field(default_factory=asyncio.Event)
     answers: dict[str, Callable[[dict[str, Any]], Awaitable[types.CallToolResult]]] = field(default_factory=dict)
 
     def offer(self, name: str, *content: Any, **fields: Any) -> None:
@@ -86,6 +87,7 @@ class Office:
             await self.release.wait()
         except asyncio.CancelledError:
             self.cancelled += 1
+            self.gave_up.set()
             raise
         return types.CallToolResult(content=[types.TextContent(text="waited")])
 

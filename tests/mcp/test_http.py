@@ -13,7 +13,7 @@ from mcp import types
 from flue.definitions.tool import ToolResult
 from flue.mcp import McpError, connect_mcp_server
 from flue.messages import ImageContent, TextContent
-from tests.mcp.conftest import Call, served
+from tests.mcp.conftest import Call, patient, served
 from tests.mcp.office import PNG, Office, usual
 
 TRANSPORTS = pytest.mark.parametrize("transport", ["streamable-http", "sse"])
@@ -91,7 +91,9 @@ async def test_a_call_without_an_answer_times_out_and_later_calls_work(transport
         with pytest.raises(McpError, match=r'call of "wait" got no answer .* within 0\.5 s') as caught:
             await call(server, "wait")
         assert caught.value.code == "mcp_timeout"
+        patient(server)
         assert text_of(await call(server, "echo", text="next")) == "next"
+        await office.gave_up.wait()
     assert (office.count("wait"), office.cancelled) == (1, 1)
 
 
@@ -108,6 +110,7 @@ async def test_cancelling_a_call_tells_the_server_and_keeps_the_connection(trans
         with pytest.raises(asyncio.CancelledError):
             await waiting
         assert text_of(await call(server, "echo", text="still here")) == "still here"
+        await office.gave_up.wait()
         assert office.cancelled == 1
 
 
@@ -142,7 +145,9 @@ async def test_a_call_that_times_out_in_a_session_is_cancelled_at_the_server(cal
     async with served(office, sessions=True) as site, connect_mcp_server("o", url=site.url, timeout=0.5) as server:
         with pytest.raises(McpError, match="got no answer"):
             await call(server, "wait")
+        patient(server)
         assert text_of(await call(server, "echo", text="next")) == "next"
+        await office.gave_up.wait()
     assert office.cancelled == 1
 
 

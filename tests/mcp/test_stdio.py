@@ -15,7 +15,7 @@ from flue.definitions.tool import ToolResult
 from flue.mcp import McpError, McpServer, connect_mcp_server
 from flue.mcp.connect import Connecting
 from flue.messages import TextContent
-from tests.mcp.conftest import Call
+from tests.mcp.conftest import Call, patient
 
 HERE = Path(__file__).parent
 
@@ -102,12 +102,15 @@ async def test_a_process_that_hangs_is_replaced_after_the_timeout(call: Call) ->
         first = await pid_of(call, server)
         with pytest.raises(McpError, match="got no answer"):
             await call(server, "hang")
+        patient(server)
         assert await pid_of(call, server) != first
 
 
+@pytest.mark.faults
 async def test_a_process_that_says_nothing_times_out_with_its_last_words() -> None:
-    with pytest.raises(McpError, match=r"No answer .* within 0\.5 s; its stderr ended with: plain: secret-free"):
-        await plain("silent", connect_timeout=0.5)
+    # Long enough for a busy machine to start it.
+    with pytest.raises(McpError, match=r"No answer .* within 5 s; its stderr ended with: plain: secret-free"):
+        await plain("silent", connect_timeout=5.0)
 
 
 async def test_a_process_that_ends_at_once_is_an_error_with_its_last_words() -> None:

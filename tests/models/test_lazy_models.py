@@ -18,6 +18,7 @@ assert not heavy, heavy
 """
 
 
+@pytest.mark.e2e
 def test_importing_the_models_loads_no_client_and_no_catalogue() -> None:
     subprocess.run([sys.executable, "-c", PROGRAM], check=True)
 

@@ -563,6 +563,7 @@ async def test_a_responses_item_must_come_with_its_reasoning(client: httpx2.Asyn
 # ----------------------------------------------------------------------------------------------- own process
 
 
+@pytest.mark.e2e
 async def test_it_runs_as_a_command_that_prints_its_address(client: httpx2.AsyncClient) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
+import pytest
 from hatchling.builders.wheel import WheelBuilder
 
 from tests.architecture.rooms import PACKAGE, ROOT
@@ -12,6 +13,7 @@ from tests.architecture.rooms import PACKAGE, ROOT
 NOT_SHIPPED = {"__pycache__"}
 
 
+@pytest.mark.e2e
 def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
     (built,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
     with zipfile.ZipFile(built) as wheel:

@@ -15,6 +15,7 @@ def modules_after(code: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
+@pytest.mark.e2e
 def test_importing_the_package_loads_nothing() -> None:
     loaded = modules_after("import flue.sandboxes")
     assert not loaded & {
@@ -26,11 +27,13 @@ def test_importing_the_package_loads_nothing() -> None:
     }
 
 
+@pytest.mark.e2e
 def test_describing_a_sandbox_does_not_load_bashkit() -> None:
     loaded = modules_after("from flue.sandboxes import virtual, local\nvirtual({'a': 'x'}); local()")
     assert "bashkit" not in loaded
 
 
+@pytest.mark.e2e
 def test_a_missing_bashkit_is_a_clear_error() -> None:
     program = """
 import asyncio, sys

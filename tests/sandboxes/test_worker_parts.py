@@ -288,6 +288,7 @@ asyncio.run(main())
 # SBX-11
 @linux
 @pytest.mark.parametrize("signal", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
+@pytest.mark.faults
 def test_no_process_outlives_the_program_however_that_ends(signal: signal.Signals) -> None:
     root = Path(__file__).resolve().parents[2]
     with subprocess.Popen([sys.executable, "-c", ORPHANS], stdout=subprocess.PIPE, text=True, cwd=root) as program:

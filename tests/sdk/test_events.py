@@ -87,6 +87,7 @@ def test_type_checkers_narrow_an_event_by_its_type() -> None:
 @pytest.mark.parametrize(
     "statement", ["import flue.sdk", "from flue.sdk import AsyncClient, Client, create_flue_client"]
 )
+@pytest.mark.e2e
 def test_the_client_is_light(statement: str) -> None:
     modules = loaded_by(statement)
     assert not {"httpx2", "websockets", "pydantic", "starlette"} & modules

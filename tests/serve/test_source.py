@@ -27,8 +27,8 @@ def test_the_shell_wins_over_the_file_and_what_is_fixed_over_both() -> None:
     environment.restore()
 
 
-def test_a_key_that_the_file_loses_reverts_to_the_shells_value() -> None:
-    os.environ["FLUE_MODE"] = "shell"
+def test_a_key_that_the_file_loses_reverts_to_the_shells_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLUE_MODE", "shell")
     environment = Environment(fixed={"FLUE_MODE": "local"})
     environment.apply(EnvFile(None, {"FLUE_TEST_FILE": "1"}))
     env = environment.apply(EnvFile(None, {}))

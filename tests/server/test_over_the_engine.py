@@ -304,16 +304,16 @@ async def test_a_function_agents_run_is_recorded(shop: Shop) -> None:
     assert "owner" not in record
 
 
-@pytest.mark.parametrize("id", ["..", "../../etc", "a/b", "\U0001f600", "%", "'; DROP TABLE x;--", "a" * 512, "\u202e"])
-async def test_odd_ids_are_ids(shop: Shop, id: str) -> None:
+async def test_odd_ids_are_ids(shop: Shop) -> None:
     from urllib.parse import quote
 
-    shop.model.add("Hello.")
-    path = f"/agents/chat/{quote(id, safe='')}"
-    answer = await shop.client.post(path, {"message": "hi", "session": id[:100]})
-    assert answer.status == 200
-    submission = (await shop.client.get(f"{path}/submissions/{answer.headers['x-flue-submission-id']}")).json
-    assert submission["instanceId"] == id
+    for id in ("..", "../../etc", "a/b", "\U0001f600", "%", "'; DROP TABLE x;--", "a" * 512, "\u202e"):
+        shop.model.add("Hello.")
+        path = f"/agents/chat/{quote(id, safe='')}"
+        answer = await shop.client.post(path, {"message": "hi", "session": id[:100]})
+        assert answer.status == 200, id
+        submission = (await shop.client.get(f"{path}/submissions/{answer.headers['x-flue-submission-id']}")).json
+        assert submission["instanceId"] == id
 
 
 # ---------------------------------------------------------------------------------------- many loops, one store

@@ -73,6 +73,7 @@ async def hear(heard: asyncio.Queue[Wake], kind: str) -> None:
 
 # DUR-14
 @pipes
+@pytest.mark.faults
 async def test_a_killed_processes_work_is_taken_over_at_once_and_in_order(tmp_path: Path) -> None:
     heard: asyncio.Queue[Wake] = asyncio.Queue()
     store = SqliteStore(tmp_path / "flue.db")
@@ -95,6 +96,7 @@ async def test_a_killed_processes_work_is_taken_over_at_once_and_in_order(tmp_pa
 
 
 @pipes
+@pytest.mark.faults
 async def test_a_process_that_starts_later_finds_the_dead_ones_work(tmp_path: Path) -> None:
     with other_process(tmp_path / "flue.db"):
         pass
@@ -231,6 +233,7 @@ class Heard:
 
 
 @pipes
+@pytest.mark.faults
 async def test_a_follower_that_was_killed_is_forgotten(tmp_path: Path) -> None:
     heard: asyncio.Queue[Wake] = asyncio.Queue()
     store = SqliteStore(tmp_path / "flue.db")

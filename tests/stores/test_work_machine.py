@@ -33,7 +33,7 @@ class SqliteMachine(WorkMachine):
 
 
 TestMemoryMachine = MemoryMachine.TestCase
-TestMemoryMachine.settings = settings(QUICK, max_examples=30, phases=tuple(Phase))
+TestMemoryMachine.settings = settings(QUICK, max_examples=10, phases=tuple(Phase))
 TestSqliteMachine = SqliteMachine.TestCase
 TestSqliteMachine.settings = QUICK
 

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.e2e
+
 USER_TESTS = '''
 import asyncio
 import pytest
@@ -87,7 +89,6 @@ def test_users_get_the_fixtures(output: str, test: str) -> None:
     assert f"::{test} PASSED" in output
 
 
-@pytest.mark.e2e
 def test_a_store_that_keeps_the_contract_passes_it(output: str) -> None:
     outcomes = re.findall(r"::TestMine::\S.* (PASSED|FAILED|ERROR|SKIPPED)", output)
     assert len(outcomes) > 30

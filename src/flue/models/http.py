@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from flue.errors import ProviderError
@@ -30,7 +30,6 @@ class Httpx2Transport:
 
     def __init__(self) -> None:
         self._clients: dict[asyncio.AbstractEventLoop, Clients] = {}
-        self._certificates: ssl.SSLContext | None = None
 
     async def send(
         self, method: str, url: str, *, headers: Mapping[str, str], content: bytes, read_timeout: float | None
@@ -74,12 +73,10 @@ class Httpx2Transport:
     def _make(self) -> httpx2.AsyncClient:
         import httpx2
 
-        if self._certificates is None:
-            self._certificates = httpx2.create_ssl_context()  # 20 ms, so once
         limits = httpx2.Limits(
             max_connections=None, max_keepalive_connections=PER_CLIENT, keepalive_expiry=KEEPALIVE_EXPIRY
         )
-        return httpx2.AsyncClient(verify=self._certificates, follow_redirects=False, limits=limits)
+        return httpx2.AsyncClient(verify=_certificates(), follow_redirects=False, limits=limits)
 
 
 class Httpx2Response:
@@ -117,6 +114,14 @@ class Httpx2Response:
         finally:
             if over is not None:
                 await over()
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """Return whom to trust; reading that takes 20 ms, so once a process."""
+    import httpx2
+
+    return httpx2.create_ssl_context()
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from tests.cloudflare.containers.control_server import ControlServer
 from tests.cloudflare.containers.fake_stub import FakeStub
 
 
+# Each of some ninety tests starts a shell: too long for the fast tests, whose containers do what agents do.
+@pytest.mark.faults
 class TestContainer(SandboxConformance):
     sessions_only = False
 
@@ -34,6 +36,5 @@ class TestContainer(SandboxConformance):
         return await box.create_session_env(id="test")
 
 
-@pytest.mark.faults
 class TestContainerWithSessionsOnly(TestContainer):
     sessions_only = True
