@@ -15,10 +15,13 @@ DEEP = {
     *("nested-env", "nested-timeout", "nested-xargs", "nested-builtin", "nested-time", "find-expression"),
     *("jq-deep-filter", "jq-deep-filter-50000", "jq-deep-pipes"),
 }
+NOT_SEEN = {"eval-bomb", "long-pipeline", "long-and-list", "loop-forever", "wide-characters"}
 PROSE = "It took some time to watch the command run: time after time, sudo make me a sandwich. " * 200
 NESTED = json.dumps({"a": [[{"b": list(range(500))}] * 50]})
 ORDINARY = {
     "a table of values": "cat > t.csv <<END\n" + "1,2;(3)|4&!\n" * 5_000 + "END",
+    "prose with what looks like brackets": "cat > said.txt <<END\n" + "I am sad :( [sic\n" * 2_000 + "END",
+    "regular expressions": "cat > re.js <<END\n" + "if (/[(]/.test(x)) { y = /\\{/ }\n" * 1_000 + "END",
     "prose": f"cat > story.txt <<END\n{PROSE}\nEND",
     "a case with many patterns": "case $x in\n" + "  a) echo a ;;\n" * 1_000 + "esac",
     "nested data": f"echo '{NESTED}' > data.json; jq '.a[0] | length' data.json",
@@ -37,9 +40,8 @@ def test_what_people_and_models_write_passes(name: str) -> None:
 # SBX-19
 def test_of_the_hostile_scripts_those_that_nest_too_deep_are_told_from_their_text() -> None:
     """Others nest as well, and bashkit stops them; or do so only when they run."""
-    found = {one.name for one in corpus() if too_deep(one.script)}
-    assert found >= DEEP
-    assert not found & {"eval-bomb", "long-pipeline", "long-and-list", "loop-forever", "wide-characters"}
+    found = {one.name for one in corpus() if one.name in DEEP | NOT_SEEN and too_deep(one.script)}
+    assert found == DEEP
 
 
 @pytest.mark.parametrize(
@@ -58,6 +60,12 @@ def test_what_nests_up_to_the_limit_passes_and_one_more_does_not(left: str, righ
     assert "is the limit here" in too_deep(left * (limit + 1) + end)
 
 
+def test_what_is_opened_at_once_counts_even_if_nothing_closes_it() -> None:
+    """A parser goes as deep before it sees that."""
+    assert "its brackets nest 5000 deep" in too_deep("jq -n '" + "[" * 5000 + "'")
+    assert "its brackets nest 5000 deep" in too_deep("find . " + "\\( " * 5000)
+
+
 @pytest.mark.parametrize("operator", ["|.", "+1", " and 1", "?//1"])
 def test_a_query_has_a_number_of_operators_at_most(operator: str) -> None:
     """Each may be a level of the stack."""
@@ -69,12 +77,14 @@ def test_looking_takes_time_in_proportion_to_the_text() -> None:
     """Whatever it is."""
     began = time.process_time()
     for text in (
-        "(" * 100_000,
-        "env " * 25_000,
-        "jq '" * 25_000,
-        "jq " * 30_000,
-        "a" * 100_000,
-        "-o " * 30_000,
+        "(" * 20_000,
+        "([)" * 20_000,
+        "(a" * 20_000 + ")" * 20_000,
+        "env " * 20_000,
+        "jq '" * 20_000,
+        "jq " * 20_000,
+        "a" * 20_000,
+        "-o " * 20_000,
     ):
         too_deep(text)
     assert time.process_time() - began < 2

@@ -16,6 +16,7 @@ BRACKETS, PREFIXES, OPERATORS = 300, 50, 500
 """How deep brackets may nest; commands that run each other in a row; operators of one program or condition."""
 
 _BRACKET = re.compile(r"[(\[{}\])]")
+_UNCLOSED = re.compile(rf"(?:[(\[{{][\s\\]*){{{BRACKETS + 1},}}")
 _OPENED_BY = {")": "(", "]": "[", "}": "{"}
 _PREFIX = frozenset(
     (
@@ -47,18 +48,29 @@ def too_deep(script: str) -> str:
 
 
 def _deepest(script: str) -> int:
-    """Return how deep brackets nest, in quotes as well. One that opens nothing, as in `case`, closes nothing."""
-    opened = dict.fromkeys("([{", 0)
-    depth = deepest = 0
+    """Return how deep brackets nest, in quotes as well.
+
+    Only those count that are closed, as prose and regular expressions have others; or that follow each other at once.
+    """
+    deepest = max((sum(map(run.count, "([{")) for run in _UNCLOSED.findall(script)), default=0)
+    # What is open, and how deep that is which was closed in it. One that opens nothing, as in `case`, closes nothing.
+    opened: list[str] = []
+    heights = [0]
+    there = dict.fromkeys("([{", 0)
     for match in _BRACKET.finditer(script):
         bracket = match[0]
-        if bracket in opened:
-            opened[bracket] += 1
-            depth += 1
-            deepest = max(deepest, depth)
-        elif opened[_OPENED_BY[bracket]]:
-            opened[_OPENED_BY[bracket]] -= 1
-            depth -= 1
+        if bracket in there:
+            there[bracket] += 1
+            opened.append(bracket)
+            heights.append(0)
+        elif there[_OPENED_BY[bracket]]:
+            height = heights.pop()
+            while (closed := opened.pop()) != _OPENED_BY[bracket]:
+                there[closed] -= 1
+                height = max(height, heights.pop())
+            there[closed] -= 1
+            heights[-1] = max(heights[-1], height + 1)
+            deepest = max(deepest, height + 1)
     return deepest
 
 

@@ -199,10 +199,12 @@ async def test_a_command_that_kills_the_isolate_is_not_run_again_and_the_model_i
 ) -> None:
     again = asyncio.Event()
     bomb = """f='eval "$f"'; eval "$f\""""  # calls itself until the stack overflows
-    answers = iter([reply(calls=[call("bash", {"command": bomb})]), "What became of it?", "Still here."])
+    bombed = reply(calls=[call("bash", {"command": bomb})])
+    # The second one goes off in what the alarm has taken up.
+    answers = iter([bombed, bombed, "What became of them?", "Still here."])
 
     def answer(request: Any) -> Any:
-        if b"tool_result" in request.body:
+        if request.body.count(b"The outcome of this call is unknown") == 2:
             again.set()
         return next(answers)
 
@@ -214,9 +216,10 @@ async def test_a_command_that_kills_the_isolate_is_not_run_again_and_the_model_i
         done = await client.agents.invoke("clerk", "eve", "And now?")
         conversation = models.requests[-1].body.decode()
     assert done.result["text"] == "Still here."
-    assert len(models.requests) == 3
-    assert conversation.count("The outcome of this call is unknown") == 1
-    assert "What became of it?" in conversation
+    assert len(models.requests) == 4
+    assert conversation.count("The outcome of this call is unknown") == 2
+    assert "files that you made or changed before are gone" in conversation
+    assert "What became of them?" in conversation
 
 
 async def test_memory_stays_below_100_mib_with_a_session_and_a_sandbox_at_work(

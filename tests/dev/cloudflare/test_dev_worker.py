@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -222,13 +222,15 @@ def processes_in(folder: Path, seconds: float = 4) -> list[str]:
     """Return the commands of processes that have to do with a folder, once they had time to go."""
     end = time.monotonic() + seconds
     while True:
-        lines = [path.read_bytes().replace(b"\0", b" ").decode() for path in commands()]
-        found = [line for line in lines if str(folder) in line]
+        found = [command for command in commands() if str(folder) in command]
         if not found or time.monotonic() > end:
             return found
         time.sleep(0.1)
 
 
-def commands() -> list[Path]:
-    """Return the files that hold the commands of all processes but this one."""
-    return [path for path in Path("/proc").glob("[0-9]*/cmdline") if path.parent.name != str(os.getpid())]
+def commands() -> Iterator[str]:
+    """Yield the commands of all processes but this one."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        if path.parent.name != str(os.getpid()):
+            with suppress(OSError):  # it has just ended
+                yield path.read_bytes().replace(b"\0", b" ").decode()
