@@ -7,6 +7,7 @@ needs no tool makes none.
 from __future__ import annotations
 
 import errno
+import posixpath
 import time
 from collections.abc import Mapping
 
@@ -26,6 +27,8 @@ class GivenFiles:
     def __init__(self, files: Mapping[str, bytes]) -> None:
         self._files = files
         self._since = time.time()
+        self._inside: dict[str, set[str]] = {}
+        """The names in each directory, once somebody has asked for one."""
 
     def knows(self, path: str) -> bool:
         """Say whether a path lies in a directory that lasts."""
@@ -49,15 +52,27 @@ class GivenFiles:
         """Return the names in a directory, sorted."""
         if not self._is_directory(path):
             raise self._unlike(path)
-        inside = f"{path}/"
-        return sorted({name[len(inside) :].split("/", 1)[0] for name in self._files if name.startswith(inside)})
+        return sorted(self._directories()[path])
 
     def exists(self, path: str) -> bool:
         """Say whether there is something."""
         return path in self._files or self._is_directory(path)
 
     def _is_directory(self, path: str) -> bool:
-        return path in KEPT or any(name.startswith(f"{path}/") for name in self._files)
+        return path in self._directories()
+
+    def _directories(self) -> dict[str, set[str]]:
+        if not self._inside:
+            self._inside = {kept: set() for kept in KEPT}
+            for path in self._files:
+                while path not in KEPT:
+                    folder, name = posixpath.split(path)
+                    names = self._inside.setdefault(folder, set())
+                    if name in names:
+                        break  # and so is all above it
+                    names.add(name)
+                    path = folder  # noqa: PLW2901 - upwards to the directory that lasts
+        return self._inside
 
     def _unlike(self, path: str) -> OSError:
         """Return why a path is not what was asked for: it is something else, or nothing."""
