@@ -23,6 +23,7 @@ from tests.stores.work_machine import WorkMachine
 psycopg = pytest.importorskip("psycopg", reason="needs the extra: pip install 'flue-agents[postgres]'")
 from flue.stores import postgres_connection  # noqa: E402  (after the check above)
 from flue.stores.postgres import PostgresStore  # noqa: E402
+from flue.stores.postgres_channel import Channel  # noqa: E402
 from flue.stores.postgres_connection import LostConnectionError, PostgresConnection  # noqa: E402
 
 BINARIES = find_binaries()
@@ -132,7 +133,7 @@ async def test_a_commit_whose_answer_was_lost_is_found_out_and_not_repeated(tmp_
 
     raw = connect()
     postgres_connection.migrate(raw, name)
-    connection = PostgresConnection(connect, "channel", "sender")
+    connection = PostgresConnection(connect, Channel(name, "0"))
     for answered in (True, False):
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("INSERT INTO lanes (lane, depth) VALUES (?, 1)", (f"lane-{answered}",))
@@ -184,7 +185,7 @@ async def test_a_crash_that_gives_the_number_of_a_lost_transaction_to_another_is
     raw = connect()
     postgres_connection.migrate(raw, name)
     raw.close()
-    connection = PostgresConnection(connect, "channel", "sender", "one")
+    connection = PostgresConnection(connect, Channel(name, "0"))
     connection.execute("BEGIN IMMEDIATE")
     connection.execute("INSERT INTO lanes (lane, depth) VALUES (?, 1)", ("lost",))
     connection.wait()
@@ -239,6 +240,64 @@ async def test_other_nodes_hear_of_work_of_aborts_and_of_events(tmp_path: Path) 
         assert await heard.get() == Wake("events", key="s1")
         await two.cancel("s1", "enough", now=1)
         assert await heard.get() == Wake("cancel", "one")
+
+
+# DUR-40
+async def test_logs_that_nobody_follows_elsewhere_are_not_notified(tmp_path: Path) -> None:
+    """A commit that notifies keeps all others of the server waiting."""
+    heard: asyncio.Queue[Wake] = asyncio.Queue()
+    channel = Channel(InPostgres().location(tmp_path), "0")
+    async with InPostgres().opened(tmp_path) as one, InPostgres().opened(tmp_path) as two:
+        await one.admit(admission("s1", reserve=100), now=0)
+        claim = await claim_one(one, "a1")
+        with psycopg.connect(os.environ[URL], autocommit=True) as outside:
+            channel.listen(outside)
+
+            async def told(index: int) -> bool:
+                await one.checkpoint(claim, Writes(events=(EventRow("s1", index, index, "x"),)))
+                await one.admit(admission(f"then-{index}", f"then-{index}"), now=0)  # which is always told
+                wakes: list[Wake] = []
+                for notification in outside.notifies():
+                    wakes += channel.read(notification.payload)
+                    if Wake("work") in wakes:
+                        break
+                return Wake("events", key="s1") in wakes
+
+            two.listen(lambda _: None, events=False)
+            assert not await told(0)
+            stop = two.listen(heard.put_nowait)
+            for _ in range(3):
+                await heard.get()
+            assert await told(1)
+            stop()
+            await locks_are_given_up(outside)
+            assert not await told(2)
+
+
+async def locks_are_given_up(connection: Any) -> None:
+    while connection.execute("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' LIMIT 1").fetchone():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
+# DUR-40
+async def test_who_begins_to_follow_finds_what_is_being_committed(tmp_path: Path) -> None:
+    """By looking, or by hearing of it: nothing falls in between."""
+    async with InPostgres().opened(tmp_path) as one, InPostgres().opened(tmp_path) as two:
+        await one.admit(admission("s1", reserve=1000), now=0)
+        claim = await claim_one(one, "a1")
+        two.listen(lambda _: None, events=False)
+        for index in range(40):
+            looking = asyncio.Event()
+            written = one.checkpoint(claim, Writes(events=(EventRow("s1", index, index, "x"),)))
+            for _ in range(index % 8):
+                await asyncio.sleep(0.001)
+            stop = two.listen(lambda _, look=looking: look.set())  # type: ignore[misc]
+            async with asyncio.timeout(10):
+                while not await two.read_events("s1", start=index):
+                    await looking.wait()
+                    looking.clear()
+            stop()
+            await written
 
 
 async def test_a_database_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from flue.stores.connection import Connection
 from flue.stores.failures import store_closed
 from flue.stores.group_commit import GroupCommit
 from flue.stores.listeners import Listener
+from flue.stores.postgres_channel import Channel
 from flue.stores.postgres_connection import PostgresConnection, close_quietly
 from flue.stores.postgres_driver import psycopg
 from flue.stores.postgres_listen import Notifications
@@ -48,9 +49,7 @@ class PostgresStore(SqlStore):
         postgres_connection.check_url(url)
         super().__init__()
         self._schema = schema
-        # A channel's name has at most 63 bytes.
-        self._channel = f"flue_{hashlib.sha256(schema.encode()).hexdigest()[:16]}"
-        self._sender = token_hex(8)
+        self._channel = Channel(schema, token_hex(8))
         self._connect: Callable[[], psycopg.Connection[Any]] = partial(
             postgres_connection.connect, url, schema, retry_for
         )
@@ -59,7 +58,7 @@ class PostgresStore(SqlStore):
         self._closed = False
         self._readers = Readers(
             self._open,
-            _reading,
+            self._reading,
             threads=readers,
             explain=postgres_connection.explain,
             is_lost=postgres_connection.is_lost,
@@ -67,7 +66,7 @@ class PostgresStore(SqlStore):
         self._notifications: Notifications | None = None
         self._writers = [
             GroupCommit(
-                partial(self._open_writer, f"{self._sender}-{number}"),
+                partial(PostgresConnection, self._open, self._channel, number),
                 judge=postgres_connection.judge,
                 explain=postgres_connection.explain,
                 closed=lambda: store_closed("The Postgres store"),
@@ -81,8 +80,18 @@ class PostgresStore(SqlStore):
         """See `flue.durable.port.DurableStore`."""
         remove = super().listen(listener, events=events)
         if self._notifications is None and not self._closed:
-            self._notifications = Notifications(self._open, self._channel, self._sender, self._listeners.tell)
-        return remove
+            self._notifications = Notifications(self._open, self._channel, self._listeners.tell)
+        unfollow = None
+        if self._notifications is not None:
+            unfollow = self._notifications.follow() if events else None
+            self._notifications.start()
+
+        def stop() -> None:
+            remove()
+            if unfollow is not None:
+                unfollow()
+
+        return stop
 
     async def aclose(self) -> None:
         """Write what is queued, wait for running reads, and close all connections."""
@@ -125,8 +134,12 @@ class PostgresStore(SqlStore):
 
     # -------------------------------------------------------------------------------------------- connections
 
-    def _open_writer(self, writer: str) -> Connection:
-        return PostgresConnection(self._open, self._channel, self._sender, writer)
+    @contextlib.contextmanager
+    def _reading(self, connection: psycopg.Connection[Any]) -> Iterator[Transaction]:
+        # One snapshot, so that all its queries see the same commits.
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        yield Transaction(PostgresConnection(lambda: connection, self._channel), POSTGRES)
+        connection.execute("COMMIT")
 
     def _open(self) -> psycopg.Connection[Any]:
         """Open a connection to a database with our tables."""
@@ -140,11 +153,3 @@ class PostgresStore(SqlStore):
             close_quietly(connection)
             raise
         return connection
-
-
-@contextlib.contextmanager
-def _reading(connection: psycopg.Connection[Any]) -> Iterator[Transaction]:
-    # One snapshot, so that all its queries see the same commits.
-    connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    yield Transaction(PostgresConnection(lambda: connection, "", ""), POSTGRES)
-    connection.execute("COMMIT")

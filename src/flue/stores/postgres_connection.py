@@ -14,10 +14,12 @@ from flue.stores import postgres_marks
 from flue.stores.connection import Cursor
 from flue.stores.failures import newer_format
 from flue.stores.group_commit import Verdict
+from flue.stores.postgres_channel import Channel
 from flue.stores.postgres_driver import conninfo_to_dict, psycopg
 from flue.stores.postgres_driver import errors as pg
 from flue.stores.postgres_driver import sql as pg_sql
 from flue.stores.postgres_marks import Marks
+from flue.stores.postgres_text import escape, restore
 from flue.stores.sql.schema import durable_tables
 
 # Any number will do, as long as it is the same in every Flue and in nobody else's advisory locks.
@@ -61,27 +63,6 @@ def _translate(sql: str) -> str:
     return sql.replace("%", "%%").replace("?", "%s")
 
 
-# Postgres keeps no NUL in text. Escaped like this, texts keep their order and their prefixes.
-_ESCAPES = (("\x01", "\x01\x02"), ("\x00", "\x01\x01"))
-
-
-def _escape(value: Any) -> Any:
-    if isinstance(value, str) and ("\x00" in value or "\x01" in value):
-        for character, escaped in _ESCAPES:
-            value = value.replace(character, escaped)
-    return value
-
-
-def _restore(row: Any) -> Any:
-    if row is None or not any(isinstance(value, str) and "\x01" in value for value in row):
-        return row
-    return tuple(_unescape(value) if isinstance(value, str) else value for value in row)
-
-
-def _unescape(value: str) -> str:
-    return value.replace("\x01\x01", "\x00").replace("\x01\x02", "\x01")
-
-
 class _Rows:
     """A cursor whose texts are as they were given, and whose result is waited for when it is looked at."""
 
@@ -98,11 +79,11 @@ class _Rows:
 
     def fetchone(self) -> Any:
         with self._connection.attributing():
-            return _restore(self._cursor.fetchone())
+            return restore(self._cursor.fetchone())
 
     def fetchall(self) -> list[Any]:
         with self._connection.attributing():
-            return [_restore(row) for row in self._cursor.fetchall()]
+            return [restore(row) for row in self._cursor.fetchall()]
 
 
 class PostgresConnection:
@@ -113,18 +94,16 @@ class PostgresConnection:
     that meets it, so the transaction is run again step by step.
 
     When it is lost while a commit is under way, the database is asked, over a new connection, what became of the
-    transaction: a commit that has happened is reported as such, and only one that has not raises (DUR-15). `writer`
-    names who uses it, and later ones after it; nobody else has that name.
+    transaction: a commit that has happened is reported as such, and only one that has not raises (DUR-15). `channel`
+    and `writer`, its number on this node, name who uses it, and later ones after it.
     """
 
-    def __init__(
-        self, connect: Callable[[], psycopg.Connection[Any]], channel: str, sender: str, writer: str = ""
-    ) -> None:
+    def __init__(self, connect: Callable[[], psycopg.Connection[Any]], channel: Channel, writer: int = 0) -> None:
         self._connect = connect
         self._channel = channel
-        self._sender = sender
+        self._writer = writer
         self._raw = connect()
-        self._marks = Marks(writer)
+        self._marks = Marks(f"{channel.sender}-{writer}")
         self._wakes: dict[Wake, None] = {}
         self._sending = contextlib.ExitStack()
         self._pipeline: psycopg.Pipeline | None = None
@@ -138,7 +117,7 @@ class PostgresConnection:
             return self._commit()
         if sql == "ROLLBACK":
             self._stop_sending()
-        values = [_escape(value) for value in parameters] if parameters else None
+        values = [escape(value) for value in parameters] if parameters else None
         with self.attributing():
             return _Rows(self, self._raw.execute(_translate(sql), values))
 
@@ -146,7 +125,7 @@ class PostgresConnection:
         """Run one statement for each row of parameters, in one round trip."""
         cursor = self._raw.cursor()
         with self.attributing():
-            cursor.executemany(_translate(sql), [[_escape(value) for value in row] for row in parameters])
+            cursor.executemany(_translate(sql), [[escape(value) for value in row] for row in parameters])
         return _Rows(self, cursor)
 
     def notify(self, wakes: Sequence[Wake]) -> None:
@@ -193,11 +172,11 @@ class PostgresConnection:
         self._pipeline = None
 
     def _commit(self) -> Cursor:
+        if self._wakes:
+            with self.attributing():
+                self._channel.notify(self._raw, self._wakes, self._writer)
         self.wait()
         self._stop_sending()
-        if self._wakes:
-            texts = [f"{self._sender} {wake.kind} {_short(wake.key or wake.owner)}" for wake in self._wakes]
-            self._raw.execute("SELECT pg_notify(%s, wake) FROM unnest(%s::text[]) AS wake", [self._channel, texts])
         process = self._raw.info.backend_pid
         try:
             return _Rows(self, self._raw.execute("COMMIT"))
@@ -221,11 +200,6 @@ class PostgresConnection:
                     raise
                 close_quietly(self._raw)  # lost again
             time.sleep(0.02)
-
-
-def _short(name: str) -> str:
-    # A notification has at most 8,000 bytes; an empty name stands for all.
-    return _escape(name) if len(name) < 1000 else ""
 
 
 class LostConnectionError(psycopg.OperationalError):

@@ -6,47 +6,67 @@ import contextlib
 import os
 import selectors
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flue.durable.records import Wake
 from flue.errors import DurabilityError
+from flue.stores.postgres_channel import EVERYTHING, Channel
 from flue.stores.postgres_connection import close_quietly
-from flue.stores.postgres_driver import psycopg, sql
-
-_KINDS = ("work", "cancel", "events")
+from flue.stores.postgres_driver import psycopg
 
 
 class Notifications:
-    """Passes on what other nodes notify on a channel, until `stop()`.
+    """Passes on what other nodes notify on a channel, until `stop()`; of events only while somebody follows any.
 
-    After the connection was lost, and found again, listeners are told of everything, because notifications of the time
-    between are gone.
+    Listeners are told of everything when notifications may have been missed: after the connection was lost, and found
+    again, and when the first begins to follow.
     """
 
     def __init__(
         self,
         connect: Callable[[], psycopg.Connection[Any]],
-        channel: str,
-        sender: str,
-        tell: Callable[[list[Wake]], None],
+        channel: Channel,
+        tell: Callable[[Sequence[Wake]], None],
     ) -> None:
         self._connect = connect
         self._channel = channel
-        self._sender = sender
         self._tell = tell
         self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._followers = 0
         self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_write, False)
         self._thread = threading.Thread(target=self._run, name="flue-store-listen", daemon=True)
-        self._thread.start()
+
+    def start(self) -> None:
+        """Begin; does nothing the second time."""
+        if self._thread.ident is None:
+            self._thread.start()
+
+    def follow(self) -> Callable[[], None]:
+        """Have events told, too, until what this returns is called."""
+        self._count(1)
+        return lambda: self._count(-1)
 
     def stop(self) -> None:
         """End the thread."""
         self._stopping.set()
-        os.write(self._wake_write, b"x")
+        self._interrupt()
         self._thread.join()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
+        with self._lock:
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+
+    def _count(self, change: int) -> None:
+        with self._lock:
+            self._followers += change
+            if not self._stopping.is_set():
+                self._interrupt()
+
+    def _interrupt(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # full of reasons to look
+            os.write(self._wake_write, b"x")
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -56,25 +76,27 @@ class Notifications:
                 self._stopping.wait(1.0)
                 continue
             with contextlib.suppress(psycopg.Error):
-                connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
-                self._tell([Wake("work"), Wake("cancel"), Wake("events")])
+                self._channel.listen(connection)
                 self._pass_on(connection)
             close_quietly(connection)
 
     def _pass_on(self, connection: psycopg.Connection[Any]) -> None:
+        following: bool | None = None
         with selectors.DefaultSelector() as selector:
             selector.register(connection.fileno(), selectors.EVENT_READ)
             selector.register(self._wake_read, selectors.EVENT_READ)
             while not self._stopping.is_set():
-                selector.select()
+                if following is not (wanted := self._followers > 0):
+                    if wanted:
+                        self._channel.follow(connection)
+                    elif following:
+                        self._channel.unfollow(connection)
+                    following = wanted
+                    self._tell(EVERYTHING)  # what was notified before, or meanwhile, has not arrived
+                if any(key.fd == self._wake_read for key, _ in selector.select()):
+                    os.read(self._wake_read, 4096)
                 connection.pgconn.consume_input()
                 wakes = []
                 while (notification := connection.pgconn.notifies()) is not None:
-                    wakes += self._read(notification.extra.decode())
+                    wakes += self._channel.read(notification.extra.decode())
                 self._tell(wakes)
-
-    def _read(self, text: str) -> list[Wake]:
-        sender, kind, name = text.split(" ", 2)
-        if sender == self._sender:
-            return []
-        return [Wake(known, key=name) if known == "events" else Wake(known, name) for known in _KINDS if known == kind]  # type: ignore[arg-type]
