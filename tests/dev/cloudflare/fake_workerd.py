@@ -13,9 +13,12 @@ import signal
 import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 # Which sockets Wrangler waits for; that of the inspector has an event of its own.
 _SOCKETS = re.compile(rb"(?:direct|connect):\d+:[\w$]*|entry:local|dev-registry")
+# After an abort Wrangler asks for the port that there was.
+_PORT = Path(__file__).with_name("port")
 
 
 def main() -> int:
@@ -29,7 +32,8 @@ def main() -> int:
     if os.environ.get("FAKE_WORKERD_FAILS"):
         print(os.environ["FAKE_WORKERD_FAILS"], file=sys.stderr)  # noqa: T201
         return 1
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(config))
+    before = int(_PORT.read_text()) if _PORT.is_file() else 0
+    server = ThreadingHTTPServer(("127.0.0.1", before), _handler(config))
     port = server.server_address[1]
     names = ["entry", "debug-port", *sorted({found.decode() for found in _SOCKETS.findall(config)})]
     events = [{"event": "listen", "socket": name, "port": port} for name in names]
@@ -49,6 +53,9 @@ def _handler(config: bytes) -> type[BaseHTTPRequestHandler]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if self.path == "/__abort":  # what the runtime does to a Python that cannot go on
+                _PORT.write_text(str(self.connection.getsockname()[1]))
+                os._exit(1)
             body = json.dumps(facts).encode()
             self.send_response(200)
             self.send_header("content-length", str(len(body)))

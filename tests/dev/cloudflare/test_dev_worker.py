@@ -52,12 +52,12 @@ class Dev:
         assert text in self.said, self.said
         return next(line for line in self.said.splitlines() if text in line)
 
-    def ask(self) -> Any:
+    def ask(self, path: str = "/") -> Any:
         """Return what the Worker answers."""
         address = self.until("Server: http://localhost:").rpartition(":")[2]
         connection = http.client.HTTPConnection("127.0.0.1", int(address), timeout=30)
         try:
-            connection.request("GET", "/")
+            connection.request("GET", path)
             return json.loads(connection.getresponse().read())
         finally:
             connection.close()
@@ -167,6 +167,19 @@ def test_a_second_worker_is_served_beside_it_with_the_same_variables_and_without
     dev = start(PATH=str(Path(sys.executable).parent), **played)
     assert dev.ask()["variables"] == ["canary_env", "canary_env"]
     assert "Docker does not run here" in dev.said
+
+
+def test_a_runtime_that_ends_because_python_cannot_go_on_is_started_again(start: Start, played: dict[str, str]) -> None:
+    dev = start(**played)
+    first = dev.ask()
+    with suppress(http.client.HTTPException, OSError, ValueError):
+        dev.ask("/__abort")
+    dev.until("is being restarted")
+    again, end = None, time.monotonic() + 60
+    while again is None and time.monotonic() < end:
+        with suppress(http.client.HTTPException, OSError, ValueError):  # not yet
+            again = dev.ask()
+    assert again == first
 
 
 # BLD-04
