@@ -267,7 +267,8 @@ class TestPool:
 
         began = asyncio.run(main())
         assert len(began) >= 2
-        assert not [pid for pid in began if alive(pid)]
+        # A worker that was killed may take a moment to go.
+        asyncio.run(until(lambda: not [pid for pid in began if alive(pid)]))
 
     # SBX-08
     @linux
