@@ -27,6 +27,8 @@ ORDINARY = {
     "nested data": f"echo '{NESTED}' > data.json; jq '.a[0] | length' data.json",
     "a long pipeline": "cat f" + " | sort | uniq" * 100,
     "conditions": "\n".join("[ -f a -a ! -f b ] && env -i A=1 timeout 5 nice -n 5 true || exit 1" for _ in range(80)),
+    "data for a query": f"jq . <<< '{json.dumps([{'n': n, 'x': 'a=b?'} for n in range(600)])}'",
+    "data as an argument": f"jq -n --argjson d '{json.dumps(list(range(2_000)))}' '$d | add'",
     "a query": "jq -r '.items[] | select(.a >= 1 and .b != null) | [.id, (.name // \"none\"), .c + 1] | @tsv' f.json",
 }
 
@@ -66,7 +68,7 @@ def test_what_is_opened_at_once_counts_even_if_nothing_closes_it() -> None:
     assert "its brackets nest 5000 deep" in too_deep("find . " + "\\( " * 5000)
 
 
-@pytest.mark.parametrize("operator", ["|.", "+1", " and 1", "?//1"])
+@pytest.mark.parametrize("operator", ["|.", "+1", "?//1", " elif 1 then 2"])
 def test_a_query_has_a_number_of_operators_at_most(operator: str) -> None:
     """Each may be a level of the stack."""
     assert too_deep(f"jq '1{operator * (OPERATORS // 4)}' f") == ""

@@ -26,8 +26,9 @@ _PREFIX = frozenset(
 )
 # What stands between them: options, numbers, variables; and the file of `flock`.
 _BETWEEN = re.compile(r"-.*|[\d.]+[smhd]?|\w+=.*", re.DOTALL)
-_QUERY = re.compile(r"\b(?:jq|yq|tomlq)\b[^'\"\n;&|]{0,100}('[^']*'|\"[^\"]*\")")
-_OPERATOR = re.compile(r"[^\w\s.$'\"]|\b(?:and|as|def|elif|if|or|reduce|try)\b")
+# The first quoted text after the name is the program, or an argument; data has few operators.
+_QUERY = re.compile(r"\b(?:jq|yq|tomlq)\b[^'\"\n;&|<]{0,100}('[^']*'|\"[^\"]*\")")
+_OPERATOR = re.compile(r"[|+*/%<>=?]|\b(?:def|elif|reduce|then|try)\b")
 _CONDITION = frozenset(("!", "-a", "-and", "-not", "-o", "-or"))
 
 
@@ -40,8 +41,8 @@ def too_deep(script: str) -> str:
     found = _longest_row(words)
     if found > PREFIXES:
         return f"{found} commands run each other, and {PREFIXES} is the limit here"
-    programs = (len(_OPERATOR.findall(program)) for program in _QUERY.findall(script))
-    found = max(*programs, sum(word in _CONDITION for word in words), 0, 0)
+    programs = [len(_OPERATOR.findall(program)) for program in _QUERY.findall(script)]
+    found = max([*programs, sum(word in _CONDITION for word in words)])
     if found > OPERATORS:
         return f"one program in it has {found} operators, and {OPERATORS} is the limit here"
     return ""

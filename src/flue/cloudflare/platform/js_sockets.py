@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import js
@@ -27,7 +28,8 @@ class ServerSocket:
 
         def closed(event: Native) -> None:
             code, reason = event.code, event.reason
-            self.close(code, reason)  # the other half of the closing handshake, if that is still to come
+            with suppress(JsException):  # where the platform has done it
+                self.close(code, reason)
             on_close(code, reason)
             for proxy in proxies:
                 asyncio.get_running_loop().call_soon(proxy.destroy)  # not while it runs
