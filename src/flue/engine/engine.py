@@ -31,7 +31,7 @@ from flue.errors import DurabilityError, UsageError
 from flue.ports import Clock, Ids
 
 logger = logging.getLogger("flue")
-_BATCH = 64
+_BATCH = 256
 _SOON = 1.0
 _TAKEN_UP = "A process ended without a word; what it had accepted is taken up again (%d)."
 _LEFT = "A process ended without a word; what it had accepted waits for a server, or for the next who asks there (%d)."
