@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from benchmarks import original
@@ -150,15 +149,34 @@ def requests(serving: Serving, folder: Path, seconds: float) -> Samples:
 
 
 def decay(serving: Serving, folder: Path, seconds: float, most: int) -> Samples:
-    """Go on with that for a long time; compare the last tenth with the first."""
+    """Go on with that for a long time; compare the last tenth with the first.
+
+    What a request costs in CPU tells more than how many there are a second: other work on the machine changes it less.
+    """
     with serving(folder) as server:
         _load("hammer", server, path=NOOP, connections=CONNECTIONS, seconds=WARM_UP)
-        load = _load("hammer", server, path=NOOP, connections=CONNECTIONS, seconds=seconds, requests=most)
+        tenths = [_tenth(server, seconds / 10, most // 10) for _ in range(10)]
         memory = server.memory()
-    each = load["each_second"]
-    tenth = max(len(each) // 10, 1)
-    first, last = fmean(each[:tenth]), fmean(each[-tenth:])
-    return {"last": [last], "first": [first], "runs": [load["requests"]], "rss_mb": [memory]}
+    first, last = tenths[0], tenths[-1]
+    return {
+        "last": [last["per_second"]],
+        "first": [first["per_second"]],
+        "last_cpu_ms": [last["cpu_ms"]],
+        "first_cpu_ms": [first["cpu_ms"]],
+        "runs": [sum(tenth["runs"] for tenth in tenths)],
+        "rss_mb": [memory],
+    }
+
+
+def _tenth(server: Running, seconds: float, most: int) -> dict[str, float]:
+    before = server.cpu()
+    load = _load("hammer", server, path=NOOP, connections=CONNECTIONS, seconds=seconds, requests=most)
+    runs = load["requests"]
+    return {
+        "per_second": runs / load["seconds"],
+        "cpu_ms": (server.cpu() - before) * 1000 / runs,
+        "runs": runs,
+    }
 
 
 def sockets(serving: Serving, folder: Path, count: int) -> Samples:

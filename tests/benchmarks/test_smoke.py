@@ -76,6 +76,22 @@ def test_servers_are_measured(task: Task, tmp_path: Path) -> None:
             assert row(case, samples, None).values
 
 
+@pytest.mark.parametrize(("last", "met"), [(1.05, True), (1.3, False)])
+def test_a_long_run_is_judged_by_what_its_last_requests_cost(last: float, met: bool) -> None:
+    case = next(case for case in SERVERS if case.task == Task("decay", "flue", ""))
+    samples = {
+        "last": [300.0],
+        "first": [900.0],
+        "last_cpu_ms": [last],
+        "first_cpu_ms": [1.0],
+        "runs": [100_000.0],
+        "rss_mb": [48.0],
+    }
+    line = row(case, samples, None)
+    assert line.met is met
+    assert line.note == f"1.00 to {last:.2f} ms CPU, 48 MB"
+
+
 def test_the_originals_row_compares_it_with_ours() -> None:
     case = next(case for case in SERVERS if case.task == Task("requests", "original", ""))
     theirs, ours = {"per_second": [500.0, 400.0], "cpu_ms": [2.0, 2.0]}, {"per_second": [900.0, 1100.0]}
