@@ -80,12 +80,14 @@ def _framed(part: bytes) -> bytes:
 class Claimant:
     """Who claims: an owner, and the id of the attempt (fresh, never used before).
 
-    The owner's lease is prolonged to `lease_until` when less than half of that is left.
+    The owner's lease is prolonged to `lease_until` when less than half of that is left. `reserve` is how many indices
+    of the event log an attempt gets that is not the first; for that one they are reserved when work is accepted.
     """
 
     owner: str
     attempt_id: str
     lease_until: int
+    reserve: int = 0
 
 
 def lease_is_short(lease_until: int, claimant: Claimant, now: int) -> bool:
@@ -136,13 +138,14 @@ class Claim:
     """The right to work on a submission, until it is settled, parked, released or lost.
 
     Every transition of a worker names its claim. A claim that was lost writes nothing, ever (fencing). `first` says
-    that nobody has held one for the submission before.
+    that nobody has held one for the submission before. `index` is the first of the indices reserved for the attempt.
     """
 
     submission: Submission
     attempt_id: str
     owner: str
     first: bool = False
+    index: int = 0
 
     @property
     def id(self) -> str:

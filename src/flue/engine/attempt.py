@@ -60,6 +60,8 @@ class Attempt:
         self.claim = claim
         self.outbox = outbox
         self.fresh = claim.first
+        self.index: int | None = claim.index
+        """The first of the indices that came with the claim; None once they are used."""
         self.request = request
         self.stopped: StopReason | None = None
         self.stop_text = ""

@@ -24,6 +24,7 @@ from flue.durable.port import DurableStore
 from flue.durable.records import Admission, Admitted, Claim, Claimant, Outcome, Submission, Wake
 from flue.engine.attempt import Attempt, Ending, Restarted, Settled
 from flue.engine.expected import Expected
+from flue.engine.place import RESERVED
 from flue.engine.pruning import KeepFor, Pruning
 from flue.engine.watch import Watches
 from flue.engine.workers import Workers, quietly
@@ -360,7 +361,7 @@ class Engine:
         return self.settings.lease / 3
 
     def _claimant(self, now: int) -> Claimant:
-        return Claimant(self.owner, self._ids.ulid(), self._lease_until(now))
+        return Claimant(self.owner, self._ids.ulid(), self._lease_until(now), RESERVED)
 
     def _lease_until(self, now: int) -> int:
         return now + round(self.settings.lease * 1000)

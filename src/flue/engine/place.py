@@ -20,7 +20,8 @@ from flue.harness.runtime import Runtime
 from flue.harness.step_log import StepLog
 from flue.ports import Clock
 
-# Indices that every submission has reserved when it is accepted, see `Admission.reserve`.
+# Indices that are reserved for every submission when it is accepted, and for each later attempt when it is claimed: see
+# `Admission.reserve` and `Claimant.reserve`.
 RESERVED = 1024
 
 
@@ -52,7 +53,9 @@ class Place:
         """Make an attempt the one that writes; return the index of its first event."""
         site, id = self._site, attempt.claim.id
         attempt.outbox.close()
-        first = 0 if attempt.fresh else await site.store.reserve_indices(id, RESERVED)
+        first, attempt.index = attempt.index, None
+        if first is None:
+            first = await site.store.reserve_indices(id, RESERVED)
         self._log = LogWriter(
             attempt.outbox,
             log=id,

@@ -172,7 +172,9 @@ class MemoryRows(MemoryLog):
             started_at=now if before.started_at is None else before.started_at,
             deadline_at=now + before.time_left_ms,
         )
-        return Claim(row, claimant.attempt_id, claimant.owner, first=before.started_at is None)
+        first = before.started_at is None
+        index = 0 if first else self.reserve(id, claimant.reserve)
+        return Claim(row, claimant.attempt_id, claimant.owner, first, index)
 
     def _give_up(self, row: Submission, now: int, **changes: object) -> None:
         left = row.time_left_ms if row.deadline_at is None else max(0, row.deadline_at - now)

@@ -75,6 +75,21 @@ class HistoryContract(Opening):
             assert await one.reserve_indices("other", 1) == 0
 
     # DUR-13
+    async def test_a_later_claim_brings_indices_of_the_log_that_nobody_had(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.admit(admission("s1", reserve=5), now=0)
+            claims = []
+            for attempt in ("a1", "a2", "a3"):
+                claims += await store.claim([replace(claimant(attempt), reserve=10)], now=0)
+                if attempt != "a3":
+                    await store.release(claims[-1], now=0)
+                    await store.reserve_indices("s1", 1)
+            assert [claim.index for claim in claims] == [0, 6, 17]
+            await store.checkpoint(claims[-1], Writes(events=(EventRow("s1", 17, 26, "x"),)))
+            beyond = Writes(events=(EventRow("s1", 27, 27, "y"),))
+            assert await code_of(store.checkpoint(claims[-1], beyond)) == "event_index"
+
+    # DUR-13
     async def test_a_log_is_read_from_any_index(self, tmp_path: Path) -> None:
         written = [EventRow("s1", 0, 0, "a"), EventRow("s1", 1, 4, "bcde", deltas=True), EventRow("s1", 7, 7, "f")]
         async with self.opened(tmp_path) as store:

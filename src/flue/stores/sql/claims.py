@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from flue.durable.records import Claim, Claimant, Renewal
+from flue.stores.sql.events import reserve
 from flue.stores.sql.rows import SELECT, TIME_LEFT, keep_lease, lease, set_ready, to_submission
 from flue.stores.sql.transaction import Transaction
 
@@ -38,7 +39,9 @@ def claim(
             submission.deadline_at,
             submission.sequence,
         )
-        claims.append(Claim(submission, claimant.attempt_id, owner, first=before.started_at is None))
+        first = before.started_at is None
+        index = 0 if first else reserve(tx, submission.id, claimant.reserve)
+        claims.append(Claim(submission, claimant.attempt_id, owner, first, index))
     return claims
 
 
