@@ -23,6 +23,7 @@ from flue.harness.left_open import NOT_APPROVED, UNKNOWN
 from flue.host import SystemClock
 from flue.messages import AssistantMessage, Message, TextContent, ToolCall, ToolResultMessage, UserMessage
 from flue.stores.sql.store import SqlStore
+from flue.stores.sql.transaction import Transaction
 from tests.faults.ledger import Ask, Ledger
 from tests.faults.model import ORDER
 from tests.faults.outside import happened
@@ -43,13 +44,21 @@ class Office:
     reader: LogReader
 
 
-async def come_to_rest(store: SqlStore, patience: float) -> None:
-    """Wait until everything has settled, or for so many seconds: the checks say what has not."""
+async def come_to_rest(store: SqlStore, patience: float, *, servers: int) -> None:
+    """Wait until everything has settled and only `servers` owners are left; so many seconds at most.
+
+    The checks say what has not: killed servers are there until the others have noticed.
+    """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(patience):
             # The servers tell nobody here.
-            while await store._read(lambda tx: tx.rows("SELECT id FROM submissions WHERE state <> 'settled' LIMIT 1")):  # noqa: ASYNC110
+            while not await store._read(lambda tx: _rests(tx, servers)):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
+
+
+def _rests(tx: Transaction, servers: int) -> bool:
+    open_work = tx.rows("SELECT id FROM submissions WHERE state <> 'settled' LIMIT 1")
+    return not open_work and len(tx.rows("SELECT owner FROM owners")) <= servers
 
 
 async def read_office(store: SqlStore, ledger: Ledger, outside: Path) -> Office:

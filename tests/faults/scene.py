@@ -63,7 +63,7 @@ class Scene:
     async def reckon(self, living: Sequence[Server], story: str) -> Figures:
         """Let everything come to rest, end the servers, and raise what is wrong."""
         waiting = [f"{name} waits for ever" for name in await self.clients.finish(PATIENCE)]
-        await come_to_rest(self.store, PATIENCE)
+        await come_to_rest(self.store, PATIENCE, servers=len(living))
         for server in living:
             assert await server.stop() == 128 + signal.SIGTERM
         ledger = self.ledger

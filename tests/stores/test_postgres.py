@@ -119,6 +119,30 @@ async def test_a_restart_of_the_database_loses_and_doubles_nothing(tmp_path: Pat
             pass
 
 
+# DUR-26
+async def test_who_retires_gives_back_what_was_being_accepted_for_it(tmp_path: Path) -> None:
+    """Lanes have writers of their own; a slow one must not enlist an owner again that has gone in good order."""
+    name = InPostgres().location(tmp_path)
+    async with InPostgres().opened(tmp_path) as store:
+        assert await store.list_sessions() == []
+        with postgres_connection.connect(os.environ[URL], name, 5) as other:
+            other.execute("BEGIN")
+            other.execute("LOCK TABLE lanes IN ACCESS EXCLUSIVE MODE")
+            claimant = Claimant("one", "attempt", 10**9)
+            late = [
+                asyncio.ensure_future(store.admit(admission(f"s{n}", f"l{n}"), now=1, claimant=claimant))
+                for n in range(9)
+            ]
+            gone = asyncio.ensure_future(store.retire("one", now=2))
+            await asyncio.wait([gone], timeout=0.2)
+            other.execute("COMMIT")
+        await asyncio.gather(gone, *late)
+        claims = await store.claim([Claimant("two", f"a{n}", 10**9) for n in range(10)], now=3)
+        assert len(claims) == 9
+        with postgres_connection.connect(os.environ[URL], name, 5) as other:
+            assert other.execute("SELECT owner FROM owners").fetchall() == [("two",)]
+
+
 # DUR-15
 async def test_a_commit_whose_answer_was_lost_is_found_out_and_not_repeated(tmp_path: Path) -> None:
     name = InPostgres().location(tmp_path)

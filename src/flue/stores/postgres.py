@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from secrets import token_hex
 from typing import Any, TypeVar
@@ -93,6 +93,12 @@ class PostgresStore(SqlStore):
 
         return stop
 
+    async def retire(self, owner: str, *, now: int) -> None:
+        """See `flue.durable.port.DurableStore`. What was accepted for it just now is given back, too."""
+        # Another writer may still be about to commit it, and would enlist the owner again.
+        await self._settled(writer for writer in self._writers if writer.pending())
+        await super().retire(owner, now=now)
+
     async def aclose(self) -> None:
         """Write what is queued, wait for running reads, and close all connections."""
         self._closed = True
@@ -125,12 +131,15 @@ class PostgresStore(SqlStore):
         ]
 
     async def _read(self, query: Transition[T], key: str | None = None) -> T:
-        pending = [writer for writer in self._writers if writer.pending(key)]
-        if pending and not self._closed:
-            await asyncio.gather(*(writer.settled() for writer in pending))
+        if not self._closed:
+            await self._settled(writer for writer in self._writers if writer.pending(key))
         if self._closed:
             raise store_closed("The Postgres store")
         return await self._readers.read(query)
+
+    async def _settled(self, writers: Iterable[GroupCommit]) -> None:
+        """Wait until all that these were given has been committed or has failed."""
+        await asyncio.gather(*[writer.settled() for writer in writers])
 
     # -------------------------------------------------------------------------------------------- connections
 
