@@ -58,7 +58,7 @@ class Disk:
     def __init__(self, path: Path | None = None) -> None:
         self.watch: Callable[[int | None], None] = lambda _: None
         """Called with the time of the alarm when a commit has set it, also to the time that it had, or deleted it."""
-        self.inner = sqlite3.connect(path or ":memory:", isolation_level=None)
+        self.inner = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
         weakref.finalize(self, self.inner.close)  # worlds end without a word, and Python 3.13 minds open databases
         for limit, value in LIMITS.items():
             self.inner.setlimit(limit, value)
