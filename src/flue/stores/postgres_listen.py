@@ -6,6 +6,7 @@ import contextlib
 import os
 import selectors
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ from flue.errors import DurabilityError
 from flue.stores.postgres_channel import EVERYTHING, Channel
 from flue.stores.postgres_connection import close_quietly
 from flue.stores.postgres_driver import psycopg
+
+_LINGER = 3.0
+"""Seconds for which a node goes on to be told of events after its last follower: the next one comes soon, as a rule."""
 
 
 class Notifications:
@@ -82,18 +86,23 @@ class Notifications:
 
     def _pass_on(self, connection: psycopg.Connection[Any]) -> None:
         following: bool | None = None
+        used = -_LINGER
         with selectors.DefaultSelector() as selector:
             selector.register(connection.fileno(), selectors.EVENT_READ)
             selector.register(self._wake_read, selectors.EVENT_READ)
             while not self._stopping.is_set():
-                if following is not (wanted := self._followers > 0):
+                now = time.monotonic()
+                used = now if self._followers else used
+                wanted = now < used + _LINGER
+                if wanted is not following:
                     if wanted:
                         self._channel.follow(connection)
                     elif following:
                         self._channel.unfollow(connection)
                     following = wanted
                     self._tell(EVERYTHING)  # what was notified before, or meanwhile, has not arrived
-                if any(key.fd == self._wake_read for key, _ in selector.select()):
+                ready = selector.select(used + _LINGER - now if wanted and not self._followers else None)
+                if any(key.fd == self._wake_read for key, _ in ready):
                     os.read(self._wake_read, 4096)
                 connection.pgconn.consume_input()
                 wakes = []
