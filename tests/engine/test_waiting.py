@@ -9,7 +9,7 @@ import pytest
 
 import flue
 from flue.definitions.agent import Agent
-from flue.durable.records import Outcome, Submission
+from flue.durable.records import Claim, Outcome, Submission
 from flue.engine.admissions import session_lane
 from flue.engine.service import Service, Ticket
 from flue.harness.files_note import NEW_SANDBOX
@@ -116,6 +116,53 @@ async def test_an_approval_survives_the_death_of_its_process_at_every_write(done
         told = " ".join(texts(await conversation(store, "chat", "ann")))
         assert careful.ran.count("prod") <= 1, at
         assert careful.ran.count("prod") == 1 or not accepted or "unknown" in told, (at, told)
+        if cut.at is None:
+            return
+
+
+class Away:
+    """A store through which nothing is claimed for the time being."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store = store
+        self.away = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    async def claim(self, *args: Any, **named: Any) -> list[Claim]:
+        return [] if self.away else await self.store.claim(*args, **named)
+
+
+# DUR-33
+@pytest.mark.parametrize("done", MOMENTS)
+async def test_what_a_process_kept_open_of_a_waiting_prompt_is_not_used_once_another_has_worked_on_it(
+    done: bool,
+) -> None:
+    for at in itertools.count(1):
+        careful, store = Careful(), MemoryStore()
+        offers, own = catalog({"chat": careful.agent}), Away(store)
+        async with serving(offers, own) as service:
+            ticket = await service.prompt("chat", "ann", "Ship it.")
+            await parked(ticket)
+            own.away = True
+            accepted: list[str] = []
+
+            async def decide(other: Service, accepted: list[str] = accepted, id: str = ticket.id) -> None:
+                await other.start()
+                await other.decide("chat", "ann", "d1", approved=True)
+                accepted.append(id)
+                await other.engine.outcome(id)
+
+            cut = await crash(offers, store, at, decide, done=done)
+            own.away = False
+            if not accepted:
+                await service.decide("chat", "ann", "d1", approved=True)
+            service.engine.look()
+            async with asyncio.timeout(5):
+                assert (await settled(service, ticket.id)).kind == "completed", at
+        told = " ".join(texts(await conversation(store, "chat", "ann")))
+        assert careful.ran.count("prod") == 1 or "unknown" in told, (at, told)
         if cut.at is None:
             return
 

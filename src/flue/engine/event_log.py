@@ -141,6 +141,11 @@ class LogWriter:
         if self._channel.subscribers:
             self._hold(event)
 
+    @property
+    def reserved(self) -> int:
+        """Return the index up to which indices are reserved: whoever reserves next begins there."""
+        return self._blocks[-1].end + self._blocks[-1].shift
+
     async def ready(self) -> None:
         """Wait until every event has an index, so that the next write carries all of them; as a rule they have."""
         while not self._closed and self._last >= self._blocks[-1].end:

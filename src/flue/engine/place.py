@@ -73,6 +73,14 @@ class Place:
         self._store.outbox = attempt.outbox
         return first
 
+    def is_next(self, attempt: Attempt) -> bool:
+        """Say whether nobody has worked since the last one who entered.
+
+        Each attempt gets indices of the event log, without a gap to those before. With a gap, as another process makes
+        it, what is in memory here may be out of date in ways that no write shows, such as a decision that was taken.
+        """
+        return attempt.index is None or (self._log is not None and attempt.index == self._log.reserved)
+
     def __call__(self, event: Event) -> None:
         """Take in an event."""
         if isinstance(event, RunEnd):

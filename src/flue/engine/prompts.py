@@ -126,9 +126,11 @@ class Prompts:
     async def _open(self, attempt: Attempt, deployment: Deployment) -> _Open:
         submission = attempt.submission
         kept = self._waiting.pop(submission.id, None)
-        if kept is not None and not kept.session.history.stale:
+        if kept is not None and kept.place.is_next(attempt) and not kept.session.history.stale:
             kept.context.emitter.next_index = await kept.place.enter(attempt)
             return kept
+        if kept is not None:
+            await kept.context.close()
         agent, instance = submission.target, submission.instance
         place = Place(self._site, agent=agent, instance=instance)
         first = await place.enter(attempt)
