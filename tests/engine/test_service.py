@@ -12,8 +12,8 @@ from flue.engine.pruning import KeepFor
 from flue.host import open_service
 from flue.registrations import Registrations, using_registrations
 from flue.stores import MemoryStore
-from flue.testing import ScriptedModel, VirtualClock
-from tests.engine.scenes import catalog, conversation, serving, texts
+from flue.testing import RecordedRequest, ScriptedModel, VirtualClock
+from tests.engine.scenes import CutStore, catalog, conversation, kill, serving, settled, texts
 
 DAY = 86_400
 
@@ -34,6 +34,31 @@ async def test_a_schedule_starts_its_work_when_it_is_time_also_after_a_restart()
     asked = [text for text in texts(await conversation(store, "mail", "ann")) if text.startswith("user")]
     assert len(asked) == 2
     assert '"task": "tidy"' in asked[0]
+
+
+# DUR-38
+async def test_a_node_that_sleeps_takes_over_from_one_that_came_and_died_meanwhile() -> None:
+    asked = asyncio.Event()
+
+    async def answer(request: RecordedRequest) -> str:
+        if not asked.is_set():
+            asked.set()
+            await asyncio.Event().wait()
+        return "Hello."
+
+    offers = catalog({"chat": flue.create_agent(model=ScriptedModel(itertools.repeat(answer)))})
+    store, clock = MemoryStore(), VirtualClock(auto=True)
+    async with serving(offers, store, clock) as node:
+        await node.start()
+        await clock.advance(3600)
+        before, cut = asyncio.all_tasks(), CutStore(store)
+        async with serving(offers, cut, clock) as other:
+            ticket = await other.prompt("chat", "ann", "Hi.")
+            await asked.wait()
+            cut.dead.set()
+            await kill(before)
+        async with asyncio.timeout(5):
+            assert (await settled(node, ticket.id)).kind == "completed"
 
 
 async def test_what_has_ended_is_deleted_after_its_time_and_conversations_stay() -> None:

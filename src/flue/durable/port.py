@@ -45,7 +45,11 @@ class DurableStore(Store, Protocol):
     # ------------------------------------------------------------------------------------------------ owners
 
     def enlist(self, owner: str, *, now: int, lease_until: int) -> Awaitable[None]:
-        """Begin to own: from here on the store can tell others that this process is gone."""
+        """Begin to own: from here on the store can tell others that this process is gone.
+
+        Whenever an owner is added, by this or by what it claims, all others are told that there may be `work`: they
+        have to look when its lease is over, which is one of the times that `next_due` returns.
+        """
         ...
 
     def renew(self, owner: str, claims: Sequence[Claim], *, now: int, lease_until: int) -> Awaitable[Renewal]:

@@ -55,7 +55,10 @@ class MemoryRows(MemoryLog):
         return self._all[self._lanes[lane][0]]
 
     def _lease(self, owner: str, lease_until: int) -> None:
+        new = owner not in self._owners
         self._owners[owner] = lease_until
+        if new:
+            self._listeners.tell([Wake("work")])  # others look when its lease is over
 
     def _keep_lease(self, claimant: Claimant, now: int) -> None:
         held = self._owners.get(claimant.owner)

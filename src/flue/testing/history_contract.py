@@ -157,6 +157,15 @@ class HistoryContract(Opening):
                 pass
             stop()
 
+    # DUR-38
+    async def test_listeners_hear_of_a_new_owner(self, tmp_path: Path) -> None:
+        heard: asyncio.Queue[Wake] = asyncio.Queue()
+        async with self.opened(tmp_path) as store:
+            store.listen(heard.put_nowait, events=False)
+            await store.enlist("one", now=0, lease_until=LEASE)
+            while (await heard.get()).kind != "work":
+                pass
+
     async def test_listeners_hear_of_events(self, tmp_path: Path) -> None:
         heard: asyncio.Queue[Wake] = asyncio.Queue()
         async with self.opened(tmp_path) as store:

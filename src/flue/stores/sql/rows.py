@@ -64,13 +64,16 @@ def lock_lane(tx: Transaction, lane: str) -> int:
 
 
 def lease(tx: Transaction, owner: str, lease_until: int) -> None:
-    """Enlist an owner or prolong its lease."""
+    """Enlist an owner or prolong its lease. Others are told of a new one: they look when its lease is over (DUR-38)."""
+    if tx.execute("UPDATE owners SET lease_until = ? WHERE owner = ?", lease_until, owner).rowcount:
+        return
     tx.execute(
         "INSERT INTO owners (owner, lease_until) VALUES (?, ?)"
         " ON CONFLICT (owner) DO UPDATE SET lease_until = excluded.lease_until",
         owner,
         lease_until,
     )
+    tx.wake("work")
 
 
 def keep_lease(tx: Transaction, claimant: Claimant, now: int) -> None:
