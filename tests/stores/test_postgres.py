@@ -254,6 +254,7 @@ async def test_two_nodes_that_wait_for_each_other_are_both_served(tmp_path: Path
 async def test_other_nodes_hear_of_work_of_aborts_and_of_events(tmp_path: Path) -> None:
     heard: asyncio.Queue[Wake] = asyncio.Queue()
     async with InPostgres().opened(tmp_path) as one, InPostgres().opened(tmp_path) as two:
+        await one.enlist("one", now=0, lease_until=10**9)
         two.listen(heard.put_nowait)
         for _ in range(3):
             await heard.get()
