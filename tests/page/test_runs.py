@@ -159,6 +159,7 @@ async def test_the_links_of_a_run_that_was_interrupted_lead_on(scene: Scene) -> 
     await expect(scene.window.get_by_role("link", name=run.id)).to_be_visible()
     await scene.window.get_by_role("link", name="workflow:a:0").click()
     await expect(scene.window).to_have_url(f"{scene.address}#/runs/workflow%3Aa%3A0")
+    await scene.window.unroute_all(behavior="wait")
 
 
 async def test_a_new_version_shows_what_it_has_and_a_failed_one_why(scene: Scene) -> None:
