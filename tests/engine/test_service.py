@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from contextlib import AsyncExitStack
 from typing import Any
 
 import flue
@@ -114,4 +115,21 @@ async def test_an_idle_engine_sleeps() -> None:
     async with serving(catalog(workflows={"noop": lambda ctx: None}), MemoryStore(), clock) as service:
         await (await service.start_workflow("noop")).outcome()
         await clock.advance(60)
+        assert clock.sleeping == 0
+
+
+# DUR-40
+async def test_idle_nodes_leave_each_other_asleep() -> None:
+    """Each is told when the other comes; that must not bring it back as an owner, of which the other is told."""
+    clock, store, stores = VirtualClock(), MemoryStore(), []
+    async with AsyncExitStack() as stack:
+        for _ in range(2):
+            stores.append(CutStore(store))
+            offers = catalog(workflows={"noop": lambda ctx: None})
+            service = await stack.enter_async_context(serving(offers, stores[-1], clock))
+            await (await service.start_workflow("noop")).outcome()
+        await clock.advance(3600)
+        before = [cut.calls for cut in stores]
+        await clock.advance(36_000)
+        assert [cut.calls for cut in stores] == before
         assert clock.sleeping == 0

@@ -94,12 +94,13 @@ class MemoryWork(MemoryRows):
             if not claimants:
                 return []
             owner = claimants[0].owner
-            self._keep_lease(claimants[0], now)
             ready = sorted(
                 (row.sequence, row.id)
                 for row in map(self._first, self._lanes if lanes is None else self._lanes.keys() & set(lanes))
                 if row.state == "queued" and self._homes.get(row.id, owner) == owner
             )
+            if ready:
+                self._keep_lease(claimants[0], now)
             return [self._take(id, claimant, now) for (_, id), claimant in zip(ready, claimants, strict=False)]
 
         return done(work)
