@@ -162,7 +162,6 @@ class LogWriter:
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
         self._pending.clear()
-        self._flood = Flood()
         self._held.clear()
         self._lines.clear()
         self._feed.close(self._channel)

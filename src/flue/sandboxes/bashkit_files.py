@@ -12,7 +12,7 @@ import os
 import posixpath
 from contextlib import contextmanager
 
-from flue.sandboxes.places import KEPT
+from flue.sandboxes.places import KEPT, kept_in
 
 TYPE_CHECKING = False  # `typing` takes longer to import than everything else here, and workers start for a command
 if TYPE_CHECKING:
@@ -217,11 +217,11 @@ class BashkitFiles:
         return self._mounted(real) or (self._whole_tree(), real)
 
     def _mounted(self, real: str) -> tuple[FileSystem, str] | None:
-        for point in KEPT:
-            if real == point or real.startswith(f"{point}/"):
-                files, root = self._home(point)
-                return files, posixpath.join(root, real[len(point) + 1 :]).rstrip("/") or "/"
-        return None
+        point = kept_in(real)
+        if point is None:
+            return None
+        files, root = self._home(point)
+        return files, posixpath.join(root, real[len(point) + 1 :]).rstrip("/") or "/"
 
     def _is_home(self, files: FileSystem, inner: str) -> bool:
         return (files, inner) in self._homes.values()

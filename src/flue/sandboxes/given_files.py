@@ -20,8 +20,8 @@ from flue.sandboxes.places import KEPT
 class GivenFiles:
     """Files by absolute path in the directories that last. There are no links among them.
 
-    Its methods are those of `flue.sandboxes.engine.Engine` that change nothing. Ask `knows` first: elsewhere lies what
-    a shell brings along.
+    Its methods are those of `flue.sandboxes.engine.Engine` that change nothing. Paths elsewhere are not for it: there
+    lies what a shell brings along.
     """
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
@@ -29,10 +29,6 @@ class GivenFiles:
         self._since = time.time()
         self._inside: dict[str, set[str]] = {}
         """The names in each directory, once somebody has asked for one."""
-
-    def knows(self, path: str) -> bool:
-        """Say whether a path lies in a directory that lasts."""
-        return any(path == kept or path.startswith(f"{kept}/") for kept in KEPT)
 
     def read_file(self, path: str) -> bytes:
         """Return the whole file."""

@@ -20,6 +20,7 @@ from flue.sandboxes.bashkit_files import file_error
 from flue.sandboxes.engine import Command, EngineOptions, Outcome, as_outcome, as_stat
 from flue.sandboxes.given_files import GivenFiles
 from flue.sandboxes.journal import Journal
+from flue.sandboxes.places import kept_in
 from flue.sandboxes.worker.frames import MAX_FRAME, number
 from flue.sandboxes.worker_pool import WorkerPool
 from flue.sandboxes.worker_process import Worker, WorkerEndedError
@@ -164,7 +165,7 @@ class IsolatedEngine:
 
     def _still_given(self, path: str) -> GivenFiles | None:
         """Return what knows a path without a worker, as long as none has changed anything."""
-        return self._given if self._given is not None and self._given.knows(path) else None
+        return self._given if kept_in(path) else None
 
     # --------------------------------------------------------------------------------------------- commands
 

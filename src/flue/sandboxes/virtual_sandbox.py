@@ -13,7 +13,7 @@ from flue.ports import ExecResult, FileStat
 from flue.sandboxes.bashkit_engine import open_bashkit
 from flue.sandboxes.engine import Command, Engine, EngineOptions, Limits, Network, OpenEngine
 from flue.sandboxes.isolation import default_pool
-from flue.sandboxes.places import KEPT, WORKSPACE
+from flue.sandboxes.places import KEPT, WORKSPACE, kept_in
 from flue.sandboxes.results import TIMEOUT_EXIT_CODE, check_environment, text_result, timeout_note
 from flue.sandboxes.synchronous_engine import open_synchronous
 
@@ -241,7 +241,7 @@ def _inside(path: object, what: str) -> str:
     if not isinstance(path, str) or not path or "\0" in path:
         raise DefinitionError(f"virtual(): {what} must be a path, got {path!r}.")
     absolute = posixpath.normpath(posixpath.join(WORKSPACE, path)).replace("//", "/")
-    if not any(absolute == kept or absolute.startswith(f"{kept}/") for kept in KEPT):
+    if kept_in(absolute) is None:
         raise DefinitionError(
             f"virtual(): {what} is {path!r}, but only {', '.join(KEPT)} keep files.",
             hint="Use a path relative to /workspace.",
