@@ -145,6 +145,11 @@ class WorkMachine(RuleBasedStateMachine):
         """Return the owners whose work is free to be taken over."""
         return {owner for owner, until in self.leases.items() if until <= self.now}
 
+    def took_all(self, claims: list[Claim]) -> None:
+        for claim in claims:
+            self.keep_lease(claim.owner)  # who finds nothing is no owner for that
+            self.took(claim)
+
     def took(self, claim: Claim) -> None:
         known = self.known[claim.id]
         assert known.state == "queued", f"{known.id} was claimed while {known.state}"
@@ -223,10 +228,8 @@ class WorkMachine(RuleBasedStateMachine):
     def claim(self, owner: str, number: int) -> None:
         ready = [queue[0] for queue in self.queues.values() if queue and self.known[queue[0]].state == "queued"]
         claims = self.do("claim", [self.claimant(owner) for _ in range(number)], now=self.now)
-        self.keep_lease(owner)
         assert len(claims) == min(number, len(ready)), "work was ready and not claimed"
-        for claim in claims:
-            self.took(claim)
+        self.took_all(claims)
 
     @rule(owner=owners, data=st.data())
     def claim_in_lanes(self, owner: str, data: st.DataObject) -> None:
@@ -234,11 +237,9 @@ class WorkMachine(RuleBasedStateMachine):
         ready = [queue[0] for lane, queue in self.queues.items() if lane in lanes and queue]
         ready = [id for id in ready if self.known[id].state == "queued"]
         claims = self.do("claim", [self.claimant(owner) for _ in range(2)], now=self.now, lanes=lanes)
-        self.keep_lease(owner)
         assert len(claims) == min(2, len(ready)), "work was ready and not claimed"
         assert {claim.submission.lane for claim in claims} <= lanes
-        for claim in claims:
-            self.took(claim)
+        self.took_all(claims)
 
     @precondition(lambda self: self.live)
     @rule(data=st.data())

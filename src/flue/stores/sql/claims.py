@@ -20,10 +20,9 @@ def claim(
     Who finds nothing is no owner for that: idle nodes would tell each other of it for ever (DUR-40).
     """
     owner = claimants[0].owner
-    if not _is_ready(tx, owner):
-        return []
-    keep_lease(tx, claimants[0], now)
     found = _ready(tx, owner, len(claimants)) if lanes is None else _ready_in(tx, owner, lanes)
+    if found:
+        keep_lease(tx, claimants[0], now)
     claims = []
     for row, claimant in zip(sorted(found), claimants, strict=False):
         before = to_submission(row)
@@ -50,18 +49,9 @@ def claim(
     return claims
 
 
-def _homes(tx: Transaction, owner: str) -> tuple[str, ...]:
-    return ("", owner) if tx.dialect.homes else ("",)
-
-
-def _is_ready(tx: Transaction, owner: str) -> bool:
-    one = "SELECT 1 FROM submissions WHERE state = 'ready' AND home = ? LIMIT 1"
-    return any(tx.row(one, home) for home in _homes(tx, owner))
-
-
 def _ready(tx: Transaction, owner: str, limit: int) -> list[Any]:
     found = []
-    for home in _homes(tx, owner):
+    for home in ("", owner) if tx.dialect.homes else ("",):
         found += tx.rows(
             SELECT + "WHERE state = 'ready' AND home = ? ORDER BY sequence LIMIT ?" + tx.lock_free, home, limit
         )
