@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol, TypeVar
 
+from flue.durable.failures import attempt_lost
 from flue.durable.port import DurableStore
 from flue.durable.records import (
     Admission,
@@ -91,6 +92,12 @@ class Outbox:
         if self.rows is not None:
             self.rows.close()
             self.rows = None
+
+    def cut(self) -> None:
+        """Be done with everything: further transitions fail as if somebody else had the claim."""
+        self.close()
+        if self._failure is None:
+            self._failure = attempt_lost(self.claim.id, self.claim.attempt_id)
 
     async def settle(self, outcome: Outcome, *, now: int) -> None:
         """End the submission."""

@@ -86,12 +86,16 @@ class Workers:
             tasks = [attempt.task for attempt in self if attempt.task is not None]
             await asyncio.wait([end, *tasks], return_when=asyncio.FIRST_COMPLETED)
         end.cancel()
-        for attempt in self:
-            # Given back before it is cancelled: what it cleans up reaches nothing, and the next attempt finds the work
-            # as a crash would have left it.
-            attempt.phase = "abandoned"
-            release = self._store.release(attempt.claim, now=self._clock.now_ms(), interrupted=True)
-            await quietly(release, "given back")
+        await asyncio.gather(*(self._abandon(attempt) for attempt in self))
+
+    async def _abandon(self, attempt: Attempt) -> None:
+        """Cancel an attempt and give it back. What it cleans up reaches nothing: the next finds it as after a crash."""
+        attempt.phase = "abandoned"
+        attempt.outbox.cut()
+        if attempt.task is not None:
+            attempt.task.cancel()
+        release = self._store.release(attempt.claim, now=self._clock.now_ms(), interrupted=True)
+        await quietly(release, "given back")
 
     # ---------------------------------------------------------------------------------------- the work
 
