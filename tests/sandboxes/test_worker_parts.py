@@ -19,10 +19,12 @@ from hypothesis import strategies as st
 
 from flue.errors import SandboxError
 from flue.sandboxes.bashkit_files import BashkitFiles
+from flue.sandboxes.bashkit_shell import Printed
 from flue.sandboxes.journal import IN_MEMORY, Journal
-from flue.sandboxes.places import KEPT
+from flue.sandboxes.places import KEPT, WORKSPACE
 from flue.sandboxes.worker.changes import Changes
 from flue.sandboxes.worker.frames import FrameError, Frames, encode
+from flue.sandboxes.worker.shells import Shells
 from flue.sandboxes.worker_process import Worker, WorkerEndedError
 from tests.sandboxes.processes import alive
 
@@ -300,3 +302,48 @@ def test_no_process_outlives_the_program_however_that_ends(signal: signal.Signal
     while [pid for pid in pids if alive(pid)]:
         assert time.monotonic() < deadline, "they go on"
         time.sleep(0.01)
+
+
+class TestShells:
+    """A shell made ahead is as one that is made when its command comes."""
+
+    def ahead(self) -> tuple[BashkitFiles, Shells]:
+        files = BashkitFiles()
+        shells = Shells(files)
+        shells.limits = (100, 100)
+        shells.expect(WORKSPACE, 10.0)
+        shells.open_ahead()
+        return files, shells
+
+    def run(self, shells: Shells, line: str, cwd: str = WORKSPACE, **env: str) -> str:
+        shell = shells.open(cwd, env, 10.0)
+        printed = str(shell.execute_sync(line, on_output=Printed()).stdout)
+        shells.open_ahead()
+        return printed
+
+    def test_it_sees_the_files_as_they_are_when_its_command_begins(self) -> None:
+        files, shells = self.ahead()
+        files.write_file(f"{WORKSPACE}/a.txt", b"later\n")
+        assert self.run(shells, "cat a.txt; rm -rf /workspace") == "later\n"
+        assert self.run(shells, "ls -a | wc -l").strip() == self.run(shells, "ls -a | wc -l").strip()
+
+    def test_nothing_of_one_command_reaches_the_next(self) -> None:
+        _, shells = self.ahead()
+        assert self.run(shells, "x=1; f() { echo f; }; set -u; cd /tmp; alias g=ls; export y=2; echo $x$y") == "12\n"
+        assert self.run(shells, 'echo "$PWD ${x-} ${y-} $(type f g 2>/dev/null)"') == f"{WORKSPACE}   \n"
+
+    def test_a_command_that_wants_something_else_gets_that(self) -> None:
+        files, shells = self.ahead()
+        files.mkdir(f"{WORKSPACE}/sub", recursive=True)
+        assert self.run(shells, "echo $PWD $KEY", f"{WORKSPACE}/sub", KEY="k") == f"{WORKSPACE}/sub k\n"
+        assert self.run(shells, "echo $PWD $KEY") == f"{WORKSPACE}\n"
+        shells.limits = (100, 3)
+        assert self.run(shells, "for i in 1 2 3 4 5; do echo $i; done; echo all") != "1\n2\n3\n4\n5\nall\n"
+
+    def test_a_directory_that_has_gone_is_an_error(self) -> None:
+        files, shells = self.ahead()
+        files.mkdir(f"{WORKSPACE}/sub", recursive=True)
+        self.run(shells, "true", f"{WORKSPACE}/sub")
+        files.rm(f"{WORKSPACE}/sub", recursive=True, force=False)
+        with pytest.raises(FileNotFoundError):
+            self.run(shells, "true", f"{WORKSPACE}/sub")

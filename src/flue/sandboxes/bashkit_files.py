@@ -10,13 +10,11 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
-from contextlib import contextmanager
 
 from flue.sandboxes.places import KEPT, kept_in
 
 TYPE_CHECKING = False  # `typing` takes longer to import than everything else here, and workers start for a command
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
     from bashkit import Bash, FileSystem
@@ -55,17 +53,22 @@ def file_error(code: int, path: str, detail: str = "") -> OSError:
     return OSError(code, f"{text} ({detail})" if detail else text, path)
 
 
-@contextmanager
-def _named_errors(path: str) -> Iterator[None]:
-    """Turn bashkit's errors into the `OSError` family, naming the path the caller asked for."""
-    try:
-        yield
-    except UnicodeEncodeError:
-        raise file_error(errno.EINVAL, path, "not valid Unicode") from None
-    except RuntimeError as error:
-        text = str(error).removeprefix("io error: ")
-        code = next((code for part, code in _ERRORS if part in text), errno.EIO)
-        raise file_error(code, path, text if code in _TELLING else "") from None
+class _named_errors:  # noqa: N801 - used as a function; `contextlib` takes milliseconds to import
+    """Turns bashkit's errors into the `OSError` family, naming the path the caller asked for."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, UnicodeEncodeError):
+            raise file_error(errno.EINVAL, self._path, "not valid Unicode") from None
+        if isinstance(error, RuntimeError):
+            text = str(error).removeprefix("io error: ")
+            code = next((code for part, code in _ERRORS if part in text), errno.EIO)
+            raise file_error(code, self._path, text if code in _TELLING else "") from None
 
 
 class BashkitFiles:
@@ -82,19 +85,22 @@ class BashkitFiles:
         self._view = self._whole = whole
         self._system: dict[str, set[str]] = {}
         if whole is not None:
-            for point in KEPT:
-                self._home(point)
+            self.prepare()
             self._system = {folder: _names(whole, folder) for folder in _OPEN}
 
     def mount_into(self, bash: Bash) -> None:
         """Let a shell see the files."""
         if self._whole is not None:
-            for point in KEPT:
-                self._home(point)
+            self.prepare()
             bash.mount("/", self._whole)
             return
         for point in KEPT:
             bash.mount(point, self.kept(point))
+
+    def prepare(self) -> None:
+        """Make what is made when something looks there first."""
+        for point in KEPT:
+            self._home(point)
 
     def kept(self, point: str) -> FileSystem:
         """Return the file system of one of the directories that last, each of which has one of its own."""

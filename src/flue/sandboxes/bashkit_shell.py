@@ -23,9 +23,24 @@ SMALL_OUTPUT_LIMIT = 1024 * 1024
 _STDIN, _SCRIPT = "/run/stdin", "/run/command"
 
 
-def open_shell(
-    files: BashkitFiles,
-    scripts: FileSystem,
+def open_shell(files: BashkitFiles, scripts: FileSystem, *, cwd: str, **options: Any) -> Bash:
+    """Return a shell for one command; `options` are those of `new_shell`.
+
+    Raises `OSError` when `cwd` is no directory.
+    """
+    require_directory(files, cwd)
+    shell = new_shell(cwd=cwd, **options)
+    mount(shell, files, scripts)
+    return shell
+
+
+def require_directory(files: BashkitFiles, cwd: str) -> None:
+    """Raise `OSError` when a command cannot begin in `cwd`."""
+    if not files.is_directory(cwd, follow=True):
+        raise file_error(errno.ENOTDIR, cwd)
+
+
+def new_shell(
     *,
     cwd: str,
     env: Mapping[str, str],
@@ -36,17 +51,14 @@ def open_shell(
     builtins: Mapping[str, Any],
     small: bool = False,
 ) -> Bash:
-    """Return a shell for one command. `network` is what it may reach and whether private addresses too; None: nothing.
+    """Return a shell that sees no files yet: its time runs from its command's beginning.
 
-    A `small` one keeps SMALL_OUTPUT_LIMIT bytes of each stream, and has no sqlite3: WebAssembly has none.
-
-    Raises `OSError` when `cwd` is no directory.
+    `network` is what it may reach and whether private addresses too; None: nothing. A `small` one keeps
+    SMALL_OUTPUT_LIMIT bytes of each stream, and has no sqlite3: WebAssembly has none.
     """
     from bashkit import Bash, ExecutionProfile
 
-    if not files.is_directory(cwd, follow=True):
-        raise file_error(errno.ENOTDIR, cwd)
-    shell = Bash(
+    return Bash(
         username="user",
         hostname="sandbox",
         cwd=cwd,
@@ -59,9 +71,12 @@ def open_shell(
         custom_builtins=builtins,
         network=_network_option(network),
     )
+
+
+def mount(shell: Bash, files: BashkitFiles, scripts: FileSystem) -> None:
+    """Let a shell see the files, and the scripts that stand for commands."""
     files.mount_into(shell)
     shell.mount(FOLDER, scripts, read_only=True)
-    return shell
 
 
 def with_stdin(shell: Bash, script: str, stdin: bytes | None) -> str:

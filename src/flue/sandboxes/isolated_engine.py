@@ -135,6 +135,7 @@ class IsolatedEngine:
     async def run(self, command: Command) -> Outcome:
         """Run a command. Cancelling the awaiting task ends it. Raises `OSError` when its directory is missing."""
         seconds = min(command.seconds, self._options.limits.seconds)
+        self._pool.usual = self._options.limits, seconds
         variables = [text.encode() for pair in command.env.items() for text in pair]
         stdin = b"" if command.stdin is None else b" " + command.stdin
         fields = (command.script.encode(), command.cwd.encode(), number(seconds), stdin, *variables)

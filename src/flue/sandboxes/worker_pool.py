@@ -11,8 +11,11 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from flue.errors import DefinitionError, SandboxError, UsageError
+from flue.sandboxes.engine import Limits
 from flue.sandboxes.fork_server import ForkServer
 from flue.sandboxes.isolation import default_pool, set_default_pool, unset_default_pool
+from flue.sandboxes.places import WORKSPACE
+from flue.sandboxes.worker.frames import number
 from flue.sandboxes.worker_process import Worker
 
 _REFILL = 0.02  # seconds
@@ -54,6 +57,9 @@ class WorkerPool:
         if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0.0 < seconds < math.inf:
             raise DefinitionError(f"WorkerPool: idle must be a positive number of seconds, got {idle!r}.")
         self.memory = memory
+        limits = Limits()
+        self.usual = limits, limits.seconds
+        """The limits of the last command, and how long it might take: spare workers get ready for such a one."""
         self._spare_wanted = spare
         self._most = most
         self._idle = idle
@@ -70,7 +76,7 @@ class WorkerPool:
     async def start(self) -> None:
         """Start the processes now, not with the first sandbox. Raises `SandboxError` (code `sandbox_unavailable`)."""
         self._check_usable()
-        worker = self._fork()
+        worker = self._fork_spare()
         await worker.started()
         self._spare.append(worker)
         self._refill()
@@ -170,6 +176,14 @@ class WorkerPool:
                 server.abandon()
         raise SandboxError("No process could be started for a sandbox.")
 
+    def _fork_spare(self) -> Worker:
+        """Start a worker that is to wait, and meanwhile gets ready for what commands wanted lately."""
+        worker = self._fork()
+        limits, seconds = self.usual
+        wanted = number(limits.commands), number(limits.loop_iterations), WORKSPACE.encode(), number(seconds)
+        worker.send(b"prepare", *wanted)
+        return worker
+
     def _fork_server(self) -> ForkServer:
         if self._server is None or not self._server.alive:
             self._server = ForkServer()
@@ -185,7 +199,7 @@ class WorkerPool:
     def _refill(self) -> None:
         try:
             while not self._closed and len(self._spare) < self._spare_wanted:
-                self._spare.append(self._fork())
+                self._spare.append(self._fork_spare())
         except SandboxError:
             # Whoever needs the next worker is told.
             return

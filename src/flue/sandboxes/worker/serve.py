@@ -13,9 +13,7 @@ from __future__ import annotations
 import _thread
 import os
 import select
-import threading
 import time
-from collections import deque
 
 from flue.sandboxes.bashkit_commands import scripts_folder
 from flue.sandboxes.bashkit_files import BashkitFiles
@@ -23,6 +21,7 @@ from flue.sandboxes.bashkit_shell import Printed, ended, open_shell, with_stdin
 from flue.sandboxes.worker.changes import Changes
 from flue.sandboxes.worker.confine import allow_processor_time, confine, confine_further
 from flue.sandboxes.worker.frames import Frames, encode, number
+from flue.sandboxes.worker.shells import Shells
 
 TYPE_CHECKING = False  # see bashkit_files.py
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 _TICK_MS = 10  # how often what commands have printed is passed on
 _PIECE = 1 << 18
 _STACK = 32 << 20
+_THREADS = "/proc/self/task"
 # Looking for changes takes as long as `find` does, which in bashkit 0.20.1 is files times directories. Its share of
 # the time is at most one tenth; answers wait for it only while it is quick, commands while it is not costly.
 _LOOK_SHARE, _QUICK_LOOK, _COSTLY_LOOK, _LONGEST_LOOK = 10, 0.002, 0.1, 60.0
@@ -64,9 +64,24 @@ def warm_up() -> None:
         )
         shell.execute_sync(":", on_output=Printed())
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
+    def work_and_tell() -> None:
+        try:
+            work()
+        finally:
+            done.release()
+
+    # `threading` takes longer to import than the rest of this package.
+    done = _thread.allocate_lock()
+    done.acquire()
+    _thread.start_new_thread(work_and_tell, ())
+    done.acquire()
+    _be_alone()
+
+
+def _be_alone() -> None:
+    """Return once no other thread of this process is left, where the system tells: one that has told may still end."""
+    while os.access(_THREADS, os.R_OK) and len(os.listdir(_THREADS)) > 1:  # noqa: PTH208 - pathlib starts slowly
+        time.sleep(0.0001)
 
 
 class _Running:
@@ -86,17 +101,17 @@ class _Worker:
     def __init__(self, connection: int) -> None:
         self._connection = connection
         self._woken, self._waker = os.pipe()
-        self._ended: deque[_Running] = deque()
+        self._ended: list[_Running] = []
         self._running: dict[int, _Running] = {}
         self._unsaved = False  # whether something may have changed files since changes were sent
         self._newest = 0  # the last call that may have
         self._save_at = 0.0
         self._files = BashkitFiles()
         self._changes = Changes(self._files)
-        self._scripts = scripts_folder()
-        self._limits = (1, 1)
-        self._network: tuple[tuple[str, ...] | None, bool] | None = None
+        self._shells = Shells(self._files)
+        self._given = False  # whether it got files that are no changes
         self._calls: dict[bytes, Callable[..., list[bytes] | None]] = {
+            b"prepare": self._prepare,
             b"open": self._open,
             b"put": self._put,
             b"replay": self._replay,
@@ -119,8 +134,6 @@ class _Worker:
         poller.register(self._connection, select.POLLIN)
         poller.register(self._woken, select.POLLIN)
         self._send(0, b"ready", number(os.getpid()))
-        if not poller.poll(0):
-            warm_up()
         while True:
             for descriptor, _ in poller.poll(self._patience()):
                 data = os.read(descriptor, _PIECE)
@@ -131,10 +144,12 @@ class _Worker:
                     for call, fields in frames.feed(data):
                         self._answer(call, fields)
             while self._ended:
-                self._finish(self._ended.popleft())
+                self._finish(self._ended.pop(0))
             if self._unsaved and time.monotonic() >= self._save_at:
                 self._save()
             self._show()
+            if not self._running and not poller.poll(0):
+                self._shells.open_ahead()
 
     def _patience(self) -> float | None:
         """Return how many milliseconds there is nothing to do for; None when only a frame can change that."""
@@ -164,27 +179,37 @@ class _Worker:
             if answer is not None:
                 self._send(call, b"ok", *answer)
 
+    def _prepare(self, call: int, commands: bytes, iterations: bytes, cwd: bytes, seconds: bytes) -> None:
+        """Get ready for a sandbox that comes later, and as a rule will want this."""
+        self._files.prepare()
+        self._shells.limits = int(commands), int(iterations)
+        self._shells.expect(cwd.decode(), float(seconds))
+        warm_up()
+
     def _open(
         self, call: int, commands: bytes, iterations: bytes, memory: bytes, network: bytes, *allow: bytes
     ) -> list[bytes]:
         """Take limits and network. `network`: empty for none, or `a` (every address) or `p` (prefixes), `+` private."""
-        self._limits = int(commands), int(iterations)
+        self._shells.limits = int(commands), int(iterations)
         if network:
             prefixes = tuple(prefix.decode() for prefix in allow) if network[:1] == b"p" else None
-            self._network = prefixes, network.endswith(b"+")
+            self._shells.network = prefixes, network.endswith(b"+")
         confine_further(int(memory), network=bool(network))
         return []
 
     def _put(self, call: int, path: bytes, content: bytes) -> None:
         """Write a file that the sandbox starts with; only an error is answered."""
+        self._given = True
         self._files.write_file(path.decode(), content)
 
     def _replay(self, call: int, records: bytes) -> None:
         """Bring back changes of an earlier worker; only an error is answered."""
+        self._given = True
         self._changes.replay(records)
 
     def _begin(self, call: int) -> list[bytes]:
-        self._changes.look()
+        if self._given:
+            self._changes.look()
         return []
 
     def _read(self, call: int, path: bytes) -> list[bytes]:
@@ -221,23 +246,13 @@ class _Worker:
             self._save()
         self._send(call, b"began")
         variables = [text.decode() for text in env]
-        shell = open_shell(
-            self._files,
-            self._scripts,
-            cwd=cwd.decode(),
-            env=dict(zip(variables[::2], variables[1::2], strict=True)),
-            commands=self._limits[0],
-            loop_iterations=self._limits[1],
-            seconds=float(seconds),
-            network=self._network,
-            builtins={},
-        )
+        environment = dict(zip(variables[::2], variables[1::2], strict=True))
+        shell = self._shells.open(cwd.decode(), environment, float(seconds))
         line = with_stdin(shell, script.decode(), stdin[1:] if stdin else None)
         running = _Running(call, shell, float(seconds))
         allow_processor_time(running.seconds + sum(one.seconds for one in self._running.values()) + _LONGEST_LOOK)
-        threading.stack_size(_STACK)
+        _thread.stack_size(_STACK)
         try:
-            # Not `threading`, which waits until the thread has begun.
             _thread.start_new_thread(self._work, (running, line))
         except RuntimeError:
             self._send(call, b"ok", b"", b"", b"1", b"limit", b"its memory is used up; remove files", b"")
