@@ -84,7 +84,7 @@ lock: $(VENV)/installed-dev ## Write requirements/*.txt anew from pyproject.toml
 latest: ## Run the fast tests with the newest versions that pyproject.toml allows, not the locked ones
 	@rm -rf build/venv-latest && mkdir -p build && scripts/create-venv build/venv-latest
 	@build/venv-latest/bin/python $(INSTALL) --upgrade pip
-	@build/venv-latest/bin/python $(INSTALL) -e '.[mcp,otel,postgres,pydantic-ai,sdk,server]' --group dev
+	@build/venv-latest/bin/python $(INSTALL) -e '.[mcp,otel,postgres,pydantic-ai,sdk,server]' --group dev --group build
 	@build/venv-latest/bin/python -m pytest -q --ignore=tests/docs --numprocesses auto
 
 clean: ## Remove what these targets made
