@@ -233,6 +233,17 @@ class TestUntilAWorkerIsNeeded:
         await env.write_file("b", "2")
         assert (await env.readdir("."), await env.read_file("b")) == (["a", "b"], "2")
 
+    @linux
+    async def test_what_a_sandbox_cannot_hold_is_the_answer_to_all_that_comes_along(self, pool: WorkerPool) -> None:
+        piece = bytes(9_000_000)
+        env = await open_env(pool, {f"{number}": piece for number in range(12)})
+        for _ in range(2):
+            answers = await asyncio.gather(
+                env.exec("rm *"), env.write_file("new", b""), env.exec("ls"), return_exceptions=True
+            )
+            assert [(type(answer), str(answer)[-15:]) for answer in answers] == [(OSError, "'/workspace/11'")] * 3
+        await until(lambda: not workers())
+
     async def test_a_closed_sandbox_knows_nothing_any_more(self, pool: WorkerPool) -> None:
         env = await open_env(pool, {"a": "1"})
         await close(env)

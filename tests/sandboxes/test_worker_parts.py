@@ -237,6 +237,39 @@ class _Server:
         return None
 
 
+class TestSending:
+    async def test_what_is_followed_at_once_goes_along_with_what_follows(self) -> None:
+        server: Any = _Server()
+        worker = Worker(server)
+        server.theirs.setblocking(False)
+        worker.send(b"one", more=True)
+        with pytest.raises(BlockingIOError):
+            server.theirs.recv(100)
+        worker.send(b"two")
+        assert server.theirs.recv(100) == encode(0, b"one") + encode(0, b"two")
+        server.theirs.close()
+
+    async def test_more_than_the_system_takes_arrives_whole_and_in_its_order(self) -> None:
+        server: Any = _Server()
+        worker = Worker(server)
+        sent = [[b"%d" % number, bytes([number]) * (number % 7 * 30_000)] for number in range(200)]
+
+        def receive() -> list[list[bytes]]:
+            reader = Frames()
+            seen: list[list[bytes]] = []
+            while len(seen) < len(sent):
+                seen += [fields for _, fields in reader.feed(server.theirs.recv(50_000))]
+            return seen
+
+        received = asyncio.ensure_future(asyncio.to_thread(receive))
+        for fields in sent[:-1]:
+            worker.send(*fields, more=True)
+            await worker.drained()
+        worker.send(*sent[-1])
+        assert await asyncio.wait_for(received, 10) == sent
+        server.theirs.close()
+
+
 class TestBrokenWorker:
     """A worker that was taken over can say what it likes."""
 

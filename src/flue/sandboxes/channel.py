@@ -6,8 +6,10 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 
 _PIECE = 1 << 18
+_BUFFERS = 64  # handed to the system at once
 
 
 class Channel:
@@ -21,16 +23,18 @@ class Channel:
         self._on_end = on_end
         self._queue: deque[memoryview] = deque()
         self._drained: asyncio.Future[None] | None = None
+        self._held = 0  # bytes that wait for what comes next
         self._waiting = False  # for room
         self.closed = False
         self._loop.add_reader(end.fileno(), self._readable)
 
-    def send(self, data: bytes) -> None:
-        """Send bytes, now or when there is room."""
+    def send(self, data: bytes, *, more: bool = False) -> None:
+        """Send bytes, now or when there is room; with `more`, as a rule together with the next."""
         if self.closed:
             return
         self._queue.append(memoryview(data))
-        if len(self._queue) == 1:
+        self._held += len(data)
+        if not self._waiting and not (more and self._held < _PIECE):
             self._writable()
             if self._queue and not self.closed:
                 self._waiting = True
@@ -41,8 +45,8 @@ class Channel:
         socket.send_fds(self._end, [data], [descriptor])
 
     async def drained(self) -> None:
-        """Return once everything was handed to the system."""
-        while self._queue and not self.closed:
+        """Return once the system has room for more."""
+        while self._waiting and not self.closed:
             if self._drained is None:
                 self._drained = self._loop.create_future()
             await asyncio.shield(self._drained)
@@ -73,13 +77,14 @@ class Channel:
             self._on_end()
 
     def _writable(self) -> None:
+        self._held = 0
         try:
             while self._queue:
-                sent = self._end.send(self._queue[0])
-                if sent < len(self._queue[0]):
+                sent = self._end.sendmsg(list(islice(self._queue, _BUFFERS)))
+                while self._queue and sent >= len(self._queue[0]):
+                    sent -= len(self._queue.popleft())
+                if sent:
                     self._queue[0] = self._queue[0][sent:]
-                    return
-                self._queue.popleft()
         except (BlockingIOError, InterruptedError):
             return
         except OSError:

@@ -176,7 +176,10 @@ class IsolatedEngine:
             call, answer = worker.call(b"run", *fields)
             try:
                 outcome = await self._outcome(worker, call, answer, seconds)
-                return None if outcome.ending == "crashed" and worker.began(call) is None else outcome
+                if outcome.ending == "crashed" and worker.began(call) is None:
+                    _check_filled(worker)
+                    return None
+                return outcome
             finally:
                 worker.forget(call)
                 self._tidy(worker)
@@ -236,6 +239,7 @@ class IsolatedEngine:
                     return await self._answer(worker, *fields)
                 except WorkerEndedError as ended:
                     self._lost(worker)
+                    _check_filled(worker)
                     if last:
                         raise SandboxError(f"The sandbox's process ended: {ended.reason}.") from ended
         raise AssertionError
@@ -278,39 +282,30 @@ class IsolatedEngine:
         self._held.worker, self._changed = worker, 0
         try:
             await self._fill(worker)
-        except WorkerEndedError as ended:
-            self._held.let_go()
-            raise SandboxError(f"The sandbox could not be opened: {ended.reason}.") from ended
         except BaseException:
             self._held.let_go()
             raise
         self._given = None
 
     async def _fill(self, worker: Worker) -> None:
-        """Give a worker its limits and files. Errors of those arrive with the answer that ends it."""
+        """Send a worker its limits and files. The call that follows goes along; what hinders these is its answer."""
         limits, journal = self._options.limits, self._held.journal
-        answers = [
-            worker.call(
-                b"open",
-                number(limits.commands),
-                number(limits.loop_iterations),
-                number(self._pool.memory),
-                *_network(self._options),
-            )
-        ]
+        counts = number(limits.commands), number(limits.loop_iterations), number(self._pool.memory)
+        worker.send(b"open", *counts, *_network(self._options), more=True)
         if not journal.complete:
             for path, content in self._options.files.items():
-                answers.append(worker.call(b"put", path.encode(), content))
+                worker.send(b"put", path.encode(), content, more=True)
                 await worker.drained()
         for piece in journal.pieces():
-            answers.append(worker.call(b"replay", piece))
+            worker.send(b"replay", piece, more=True)
             await worker.drained()
-        await self._answer(worker, b"begin")
-        for call, answer in answers:
-            worker.forget(call)
-            if answer.done():
-                answer.result()
+        _, worker.filled = worker.call(b"begin", more=True)
+        worker.filled.add_done_callback(lambda _: self._leave_unfilled(worker))
         worker.journal = journal
+
+    def _leave_unfilled(self, worker: Worker) -> None:
+        if worker.filled is not None and worker.filled.exception() is not None:
+            self._lost(worker)
 
     def _tidy(self, worker: Worker) -> None:
         """Have the journal written anew when most of it is of no use any more."""
@@ -325,6 +320,15 @@ class IsolatedEngine:
         await asyncio.wait({answer}, timeout=seconds)
         worker.forget(call)
         return answer.done() and answer.exception() is None
+
+
+def _check_filled(worker: Worker) -> None:
+    """Raise what kept a worker that has ended from having what its sandbox consists of, if something did."""
+    error = worker.filled.exception() if worker.filled is not None and worker.filled.done() else None
+    if isinstance(error, WorkerEndedError):
+        raise SandboxError(f"The sandbox could not be opened: {error.reason}.") from error
+    if error is not None:
+        raise error
 
 
 async def _wait(worker: Worker, call: int, answer: asyncio.Future[list[bytes]], seconds: float) -> None:

@@ -43,6 +43,8 @@ class Worker:
         self._began: dict[int, float] = {}
         self._why = ""
         self._ended: asyncio.Task[None] | None = None
+        self.filled: asyncio.Future[list[bytes]] | None = None
+        """The answer that says that the worker has what its sandbox consists of."""
         self.journal: Journal | None = None
         self.saved = 0
         """The newest call whose changes to files are in the journal."""
@@ -71,12 +73,12 @@ class Worker:
             self.end()
             raise SandboxError("The process of a sandbox did not start.") from error
 
-    def send(self, *fields: bytes) -> None:
-        """Send what is not answered, unless it fails."""
-        self._channel.send(encode(0, *fields))
+    def send(self, *fields: bytes, more: bool = False) -> None:
+        """Send what is not answered. With `more`, something else follows at once."""
+        self._channel.send(encode(0, *fields), more=more)
 
-    def call(self, *fields: bytes) -> tuple[int, asyncio.Future[list[bytes]]]:
-        """Ask the worker; return the call's number and its answer.
+    def call(self, *fields: bytes, more: bool = False) -> tuple[int, asyncio.Future[list[bytes]]]:
+        """Ask the worker; return the call's number and its answer. With `more`, another call follows at once.
 
         That is fields, or one of `OSError`, `SandboxError` and `WorkerEndedError`.
         """
@@ -87,7 +89,7 @@ class Worker:
         if self._channel.closed:
             answer.set_exception(self._end_error(None))
         else:
-            self._channel.send(encode(self._last, *fields))
+            self._channel.send(encode(self._last, *fields), more=more)
         return self._last, answer
 
     def cancel(self, call: int) -> None:
@@ -110,7 +112,7 @@ class Worker:
         self._printed.pop(call, None)
 
     async def drained(self) -> None:
-        """Return once everything was sent."""
+        """Return once more can be sent."""
         await self._channel.drained()
 
     def end(self, why: str = "its sandbox was closed") -> None:

@@ -39,7 +39,7 @@ class Frames:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> list[tuple[int, list[bytes]]]:
+    def feed(self, data: bytes | memoryview) -> list[tuple[int, list[bytes]]]:
         """Return the frames that are complete now, each as its number and its fields. Raises `FrameError`."""
         buffer = self._buffer
         buffer += data

@@ -32,6 +32,7 @@ _TICK_MS = 10  # how often what commands have printed is passed on
 _PIECE = 1 << 18
 _STACK = 32 << 20
 _THREADS = "/proc/self/task"
+_FILLING = (b"open", b"put", b"replay", b"begin")
 # Looking for changes takes as long as `find` does, which in bashkit 0.20.1 is files times directories. Its share of
 # the time is at most one tenth; answers wait for it only while it is quick, commands while it is not costly.
 _LOOK_SHARE, _QUICK_LOOK, _COSTLY_LOOK, _LONGEST_LOOK = 10, 0.002, 0.1, 60.0
@@ -109,6 +110,9 @@ class _Worker:
         self._files = BashkitFiles()
         self._changes = Changes(self._files)
         self._shells = Shells(self._files)
+        self._unfilled: Exception | None = None  # what keeps it from having what its sandbox consists of
+        self._unsent: list[bytes] = []
+        self._unsent_size = 0
         self._given = False  # whether it got files that are no changes
         self._calls: dict[bytes, Callable[..., list[bytes] | None]] = {
             b"prepare": self._prepare,
@@ -130,24 +134,27 @@ class _Worker:
         }
 
     def serve(self) -> None:
-        frames, poller = Frames(), select.poll()
+        frames, poller, buffer = Frames(), select.poll(), memoryview(bytearray(_PIECE))
         poller.register(self._connection, select.POLLIN)
         poller.register(self._woken, select.POLLIN)
         self._send(0, b"ready", number(os.getpid()))
+        self._flush()
         while True:
             for descriptor, _ in poller.poll(self._patience()):
-                data = os.read(descriptor, _PIECE)
+                count = os.readv(descriptor, [buffer])
                 if descriptor == self._connection:
-                    if not data:
+                    if not count:
                         # The program has ended, or wants no more of this sandbox.
                         os._exit(0)
-                    for call, fields in frames.feed(data):
+                    for call, fields in frames.feed(buffer[:count]):
                         self._answer(call, fields)
             while self._ended:
                 self._finish(self._ended.pop(0))
+            self._flush()
             if self._unsaved and time.monotonic() >= self._save_at:
                 self._save()
             self._show()
+            self._flush()
             if not self._running and not poller.poll(0):
                 self._shells.open_ahead()
 
@@ -167,17 +174,27 @@ class _Worker:
     # ------------------------------------------------------------------------------------------------- calls
 
     def _answer(self, call: int, fields: list[bytes]) -> None:
+        if self._unfilled is not None:
+            # It came along with what failed, and is not for half a sandbox, or one without walls.
+            self._refuse(call, self._unfilled)
+            return
         try:
             answer = self._calls[fields[0]](call, *fields[1:])
-        except OSError as error:
-            name = str(error.filename or "").encode(errors="replace")
-            self._send(call, b"oserror", number(error.errno or 0), name, str(error.strerror).encode(errors="replace"))
         except Exception as error:  # noqa: BLE001 - told to the program
-            self._send(call, b"failed", f"{type(error).__name__}: {error}".encode(errors="replace"))
+            if fields[0] in _FILLING:
+                self._unfilled = error
+            self._refuse(call, error)
         else:
             self._save_if_quick()
             if answer is not None:
                 self._send(call, b"ok", *answer)
+
+    def _refuse(self, call: int, error: Exception) -> None:
+        if isinstance(error, OSError):
+            name = str(error.filename or "").encode(errors="replace")
+            self._send(call, b"oserror", number(error.errno or 0), name, str(error.strerror).encode(errors="replace"))
+        else:
+            self._send(call, b"failed", f"{type(error).__name__}: {error}".encode(errors="replace"))
 
     def _prepare(self, call: int, commands: bytes, iterations: bytes, cwd: bytes, seconds: bytes) -> None:
         """Get ready for a sandbox that comes later, and as a rule will want this."""
@@ -188,22 +205,24 @@ class _Worker:
 
     def _open(
         self, call: int, commands: bytes, iterations: bytes, memory: bytes, network: bytes, *allow: bytes
-    ) -> list[bytes]:
-        """Take limits and network. `network`: empty for none, or `a` (every address) or `p` (prefixes), `+` private."""
+    ) -> None:
+        """Take limits and network. `network`: empty for none, or `a` (every address) or `p` (prefixes), `+` private.
+
+        This and the next two are not answered: what is wrong with them is the answer to all that follows.
+        """
         self._shells.limits = int(commands), int(iterations)
         if network:
             prefixes = tuple(prefix.decode() for prefix in allow) if network[:1] == b"p" else None
             self._shells.network = prefixes, network.endswith(b"+")
         confine_further(int(memory), network=bool(network))
-        return []
 
     def _put(self, call: int, path: bytes, content: bytes) -> None:
-        """Write a file that the sandbox starts with; only an error is answered."""
+        """Write a file that the sandbox starts with."""
         self._given = True
         self._files.write_file(path.decode(), content)
 
     def _replay(self, call: int, records: bytes) -> None:
-        """Bring back changes of an earlier worker; only an error is answered."""
+        """Bring back changes of an earlier worker."""
         self._given = True
         self._changes.replay(records)
 
@@ -252,6 +271,7 @@ class _Worker:
         running = _Running(call, shell, float(seconds))
         allow_processor_time(running.seconds + sum(one.seconds for one in self._running.values()) + _LONGEST_LOOK)
         _thread.stack_size(_STACK)
+        self._flush()  # what is known of a command that ends this process
         try:
             _thread.start_new_thread(self._work, (running, line))
         except RuntimeError:
@@ -320,12 +340,24 @@ class _Worker:
         if not self._unsaved:
             return
         self._unsaved = False
+        if self._changes.look_seconds >= _QUICK_LOOK:
+            self._flush()
         allow_processor_time(_LONGEST_LOOK + sum(running.seconds for running in self._running.values()))
         for record in self._changes.records():
             self._send(0, b"change", record)
         self._send(0, b"saved", number(self._newest), number(self._changes.size))
 
     def _send(self, call: int, *fields: bytes) -> None:
-        left = memoryview(encode(call, *fields))
+        """Have something sent, together with what else there is before this thread waits or a command begins."""
+        frame = encode(call, *fields)
+        self._unsent.append(frame)
+        self._unsent_size += len(frame)
+        if self._unsent_size >= _PIECE:
+            self._flush()
+
+    def _flush(self) -> None:
+        left = memoryview(b"".join(self._unsent))
+        self._unsent.clear()
+        self._unsent_size = 0
         while left:
             left = left[os.write(self._connection, left) :]
