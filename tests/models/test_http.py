@@ -238,3 +238,14 @@ async def test_of_many_requests_at_once_some_connections_are_kept_for_later() ->
             await asyncio.sleep(0)
         assert await ask(one, url) == b"x"
         assert (len(connected), many - ended) == (many, 64)
+
+
+async def test_what_a_provider_sets_as_a_cookie_is_not_sent_with_requests_of_others() -> None:
+    head = b"HTTP/1.1 200 OK\r\nSet-Cookie: who=ann\r\nContent-Length: 0\r\n\r\n"
+    async with serving(answering(head)) as (url, seen), transport_by("httpx2") as one:
+        for _ in range(2):
+            response = await one.send("POST", url, headers={}, content=b"", read_timeout=5)
+            await response.aread()
+            await response.aclose()
+    assert len(seen) == 2
+    assert b"cookie" not in seen[1].lower()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING
 
 from flue.errors import ProviderError
@@ -45,9 +45,11 @@ class Httpx2Transport:
         client = clients.take()
         try:
             with _explained(url):
-                timeout = httpx2.Timeout(CONNECT_TIMEOUT, read=read_timeout, pool=None)
-                request = client.http.build_request(
-                    method, url, headers=dict(headers), content=content, timeout=timeout
+                # Not `client.build_request`: it parses and merges anew for each request, and adds cookies that came
+                # with the answer to somebody else's.
+                timeout = {"connect": CONNECT_TIMEOUT, "read": read_timeout, "write": CONNECT_TIMEOUT, "pool": None}
+                request = httpx2.Request(
+                    method, _parsed(url), headers=dict(headers), content=content, extensions={"timeout": timeout}
                 )
                 response = await client.http.send(request, stream=True)
         except BaseException:
@@ -122,6 +124,14 @@ def _certificates() -> ssl.SSLContext:
     import httpx2
 
     return httpx2.create_ssl_context()
+
+
+@lru_cache(maxsize=256)
+def _parsed(url: str) -> httpx2.URL:
+    """Return an address that many requests go to."""
+    import httpx2
+
+    return httpx2.URL(url)
 
 
 @contextmanager
