@@ -110,6 +110,9 @@ async def test_every_open_session_goes_on_after_a_restart(tmp_path: Path) -> Non
 async def flue_start(root: Path, model: str) -> AsyncIterator[str]:
     """Run `flue start`; yields the address at which it listens. At the end it is killed."""
     environment = {**os.environ, "PROVIDER": model, "FLUE_DISPATCH_TOKEN": TOKEN}
+    # What is installed has bytecode; where none may be written, each start would compile all modules anew.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    environment["PYTHONPYCACHEPREFIX"] = str(root / "bytecode")
     arguments = (sys.executable, "-c", CODE, "start", "--port", "0", "--host", "127.0.0.1")
     process = await asyncio.create_subprocess_exec(*arguments, cwd=root, env=environment, stdout=DEVNULL, stderr=PIPE)
     try:
