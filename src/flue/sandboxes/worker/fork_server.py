@@ -12,6 +12,7 @@ from __future__ import annotations
 
 # `socket` would import enum and selectors, which takes longer than bashkit.
 import _socket
+import _thread
 import gc
 import os
 import select
@@ -45,6 +46,9 @@ def _prepare() -> None:
     # bashkit asks `inspect` whether output callbacks are plain functions, which they are. The real one takes 20 ms.
     plain = sys.modules["inspect"] = type(sys)("inspect")
     plain.iscoroutinefunction = plain.isawaitable = lambda _: False  # type: ignore[attr-defined]
+    # And it takes from `threading` what that takes from `_thread`, with no need of the rest of it.
+    threads = sys.modules["threading"] = type(sys)("threading")
+    threads.get_ident = _thread.get_ident  # type: ignore[attr-defined]
     warm_up()
     ready_to_confine()
     # Collecting in a worker would write to every page that it shares.
