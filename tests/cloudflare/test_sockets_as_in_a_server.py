@@ -158,6 +158,7 @@ def without_references(story: list[list[Any]]) -> Any:
     return json.loads(json.dumps(story), object_hook=lambda item: {k: v for k, v in item.items() if k != "reference"})
 
 
+@pytest.mark.faults
 @given(script=st.lists(STEPS, max_size=25), workflow=st.booleans())
 def test_a_client_hears_the_same_after_every_step(script: list[Step], workflow: bool) -> None:
     """Whatever it says, whatever becomes of its work, however often the object is evicted."""

@@ -34,7 +34,7 @@ class SqliteMachine(WorkMachine):
 
 TestMemoryMachine = MemoryMachine.TestCase
 TestMemoryMachine.settings = settings(QUICK, max_examples=10, phases=tuple(Phase))
-TestSqliteMachine = SqliteMachine.TestCase
+TestSqliteMachine = pytest.mark.faults(SqliteMachine.TestCase)
 TestSqliteMachine.settings = QUICK
 
 
