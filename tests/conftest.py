@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import unittest
+from collections.abc import Generator
 
 import pytest
 from hypothesis import settings
@@ -38,7 +39,13 @@ def _generates(item: pytest.Item) -> bool:
     return machine or bool(getattr(made, "is_hypothesis_test", False))
 
 
-def pytest_collection_finish() -> None:
-    """Have the garbage collector leave alone what is loaded by now: it stays, and is most of what there is."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Have the garbage collector leave alone what is loaded while tests are collected: it stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
