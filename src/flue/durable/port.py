@@ -95,7 +95,8 @@ class DurableStore(Store, Protocol):
     ) -> Awaitable[list[Claim]]:
         """Claim work that is first in its lane, oldest first: one submission for each claimant, all of one owner.
 
-        With `lanes` only work in one of these.
+        With `lanes` only work in one of these. Of `claimants`, which may be made as they are asked for and by any
+        thread, only those that get work are looked at, and the first.
         """
         ...
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, overload
 
 from flue.ports import EntryRow, SessionHead
 
@@ -88,6 +89,31 @@ class Claimant:
     attempt_id: str
     lease_until: int
     reserve: int = 0
+
+
+class Claimants(Sequence[Claimant]):
+    """Many claimants of one owner, each made when it is asked for: as a rule there is work for few of them.
+
+    The first has the attempt id that is given, the others have it with a number behind it.
+    """
+
+    def __init__(self, first: Claimant, count: int) -> None:
+        self._first = first
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, at: int) -> Claimant: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Claimant]: ...
+    def __getitem__(self, at: int | slice) -> Claimant | list[Claimant]:
+        if isinstance(at, slice):
+            return [self[one] for one in range(*at.indices(self._count))]
+        if not 0 <= at < self._count:
+            raise IndexError(at)
+        return replace(self._first, attempt_id=f"{self._first.attempt_id}.{at}") if at else self._first
 
 
 def lease_is_short(lease_until: int, claimant: Claimant, now: int) -> bool:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flue.durable.port import DurableStore
-from flue.durable.records import Admission, Admitted, Claim, Claimant, Outcome, Submission, Wake
+from flue.durable.records import Admission, Admitted, Claim, Claimant, Claimants, Outcome, Submission, Wake
 from flue.engine.attempt import Attempt, Ending, Restarted, Settled
 from flue.engine.expected import Expected
 from flue.engine.place import RESERVED
@@ -295,7 +295,7 @@ class Engine:
             return
         while not self._draining and (free := self.settings.concurrency - len(self._workers)) > 0:
             now = self._clock.now_ms()
-            claimants = [self._claimant(now) for _ in range(min(free, _BATCH))]
+            claimants = Claimants(self._claimant(now), min(free, _BATCH))
             claims = await self._store.claim(claimants, now=now, lanes=lanes)
             for claim in claims:
                 self._begin(claim)

@@ -125,10 +125,10 @@ class SqlStore(ABC):
         self, claimants: Sequence[Claimant], *, now: int, lanes: Collection[str] | None = None
     ) -> Awaitable[list[Claim]]:
         """See `flue.durable.port.DurableStore`."""
-        given, wanted = tuple(claimants), None if lanes is None else frozenset(lanes)
-        if not given:
+        wanted = None if lanes is None else frozenset(lanes)
+        if not claimants:
             return asyncio.sleep(0, [])
-        return self._submit(lambda tx: claiming.claim(tx, given, now, wanted))
+        return self._submit(lambda tx: claiming.claim(tx, claimants, now, wanted))
 
     def checkpoint(self, claim: Claim, writes: Writes) -> Awaitable[None]:
         """See `flue.durable.port.DurableStore`."""
