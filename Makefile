@@ -37,7 +37,7 @@ demo: $(VENV)/installed ## Ask the support agent: make demo Q="How do I resume a
 	@$(BIN)/python examples/support/demo.py "$$Q"
 
 test: $(VENV)/installed-dev ## Run the fast tests
-	@$(PYTEST) --ignore=tests/docs --numprocesses auto
+	@$(PYTEST) --ignore=tests/docs --numprocesses auto --dist worksteal
 
 check: lint types docs test ## Run everything that must pass before a commit
 
