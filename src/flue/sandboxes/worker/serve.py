@@ -15,9 +15,9 @@ import os
 import select
 import time
 
-from flue.sandboxes.bashkit_commands import scripts_folder
 from flue.sandboxes.bashkit_files import BashkitFiles
-from flue.sandboxes.bashkit_shell import Printed, ended, open_shell, with_stdin
+from flue.sandboxes.bashkit_shell import Printed, ended, with_stdin
+from flue.sandboxes.places import WORKSPACE
 from flue.sandboxes.worker.changes import Changes
 from flue.sandboxes.worker.confine import allow_processor_time, confine, confine_further
 from flue.sandboxes.worker.frames import Frames, encode, number
@@ -51,30 +51,17 @@ def warm_up() -> None:
     """
 
     def work() -> None:
-        files = BashkitFiles()
-        shell = open_shell(
-            files,
-            scripts_folder(),
-            cwd="/workspace",
-            env={},
-            commands=10,
-            loop_iterations=10,
-            seconds=1.0,
-            network=None,
-            builtins={},
-        )
-        shell.execute_sync(":", on_output=Printed())
-
-    def work_and_tell() -> None:
         try:
-            work()
+            shells = Shells(BashkitFiles())
+            shells.limits = (10, 10)
+            shells.open(WORKSPACE, {}, 1.0).execute_sync(":", on_output=Printed())
         finally:
             done.release()
 
     # `threading` takes longer to import than the rest of this package.
     done = _thread.allocate_lock()
     done.acquire()
-    _thread.start_new_thread(work_and_tell, ())
+    _thread.start_new_thread(work, ())
     done.acquire()
     _be_alone()
 
