@@ -34,8 +34,6 @@ class SqliteMachine(WorkMachine):
 
 TestMemoryMachine = MemoryMachine.TestCase
 TestMemoryMachine.settings = settings(QUICK, max_examples=10, phases=tuple(Phase))
-TestSqliteMachine = pytest.mark.faults(SqliteMachine.TestCase)
-TestSqliteMachine.settings = QUICK
 
 
 class LongMemoryMachine(MemoryMachine):
