@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from subprocess import PIPE, Popen
+from typing import Any
 
 import pytest
 
@@ -294,3 +295,28 @@ async def test_no_statement_reads_a_whole_table_or_sorts(tmp_path: Path) -> None
         "SELECT owner FROM owners ORDER BY owner",
         "SELECT id, spec, next_at FROM schedules ORDER BY id",
     }
+
+
+@pipes
+async def test_closing_is_heard_also_when_it_is_read_together_with_what_came_just_before(tmp_path: Path) -> None:
+    closed, reading = threading.Event(), threading.Event()
+
+    class Slow(Presence):
+        """One that reads what woke it only when all that closing says has been said."""
+
+        def _read(self, *arguments: Any) -> Any:
+            reading.set()
+            closed.wait(5)
+            return super()._read(*arguments)
+
+        def _interrupt(self) -> None:
+            super()._interrupt()
+            if self._closing:
+                closed.set()
+
+    presence = Slow(tmp_path / "owners", lambda wakes: None)
+    presence.register("one")
+    presence.unregister("one")
+    await asyncio.to_thread(reading.wait, 5)
+    async with asyncio.timeout(5):
+        await asyncio.to_thread(presence.close)

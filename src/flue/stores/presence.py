@@ -204,7 +204,8 @@ class Presence:
             os.write(self._self_pipe[1], b"x")
 
     def _watch(self) -> None:
-        while (wakes := self._wait()) is not None:
+        # Asked each time: what tells of the end may have been read together with what came just before.
+        while not self._closing and (wakes := self._wait()) is not None:
             self._tell(wakes)
 
     def _wait(self) -> list[Wake] | None:
