@@ -45,29 +45,34 @@ def share(values: list[float], part: float) -> float:
 async def admissions(folder: Path) -> Samples:
     """64 sessions, each with one message at a time: accepted, claimed at once, settled. No engine, no model."""
     from flue.durable.records import Admission, Claimant, Outcome
+    from flue.serve.process import collecting_rarely
     from flue.stores import SqliteStore
 
     numbers, far = count(), 2**50
     waited: list[float] = []
     fsyncs: list[float] = []
-    async with aclosing(SqliteStore(folder / "flue.db", connect=_connect)) as store:
-        await store.enlist("bench", now=0, lease_until=far)
+    store = SqliteStore(folder / "flue.db", connect=_connect)
+    with collecting_rarely():  # as servers do
+        async with aclosing(store):
+            await store.enlist("bench", now=0, lease_until=far)
 
-        async def step(session: int) -> None:
-            id, began, before = f"sub_{next(numbers)}", time.perf_counter(), counted.COMMITS
-            work = Admission(id=id, lane=f"session-{session}", kind="prompt", target="a", payload="{}", reserve=1024)
-            admitted = await store.admit(work, now=0, claimant=Claimant("bench", f"attempt-{id}", far))
-            waited.append((time.perf_counter() - began) * 1000)
-            fsyncs.append(counted.COMMITS - before)
-            assert admitted.claim is not None
-            await store.settle(admitted.claim, Outcome("completed", result="1"), now=0)
+            async def step(session: int) -> None:
+                id, began, before = f"sub_{next(numbers)}", time.perf_counter(), counted.COMMITS
+                work = Admission(
+                    id=id, lane=f"session-{session}", kind="prompt", target="a", payload="{}", reserve=1024
+                )
+                admitted = await store.admit(work, now=0, claimant=Claimant("bench", f"attempt-{id}", far))
+                waited.append((time.perf_counter() - began) * 1000)
+                fsyncs.append(counted.COMMITS - before)
+                assert admitted.claim is not None
+                await store.settle(admitted.claim, Outcome("completed", result="1"), now=0)
 
-        await keep_busy(SESSIONS, step, WARM_UP_SECONDS)
-        waited.clear()
-        fsyncs.clear()
-        began, spent, before = time.perf_counter(), time.process_time(), counted.COMMITS
-        await keep_busy(SESSIONS, step, SECONDS)
-        took, spent, made = time.perf_counter() - began, time.process_time() - spent, counted.COMMITS - before
+            await keep_busy(SESSIONS, step, WARM_UP_SECONDS)
+            waited.clear()
+            fsyncs.clear()
+            began, spent, before = time.perf_counter(), time.process_time(), counted.COMMITS
+            await keep_busy(SESSIONS, step, SECONDS)
+            took, spent, made = time.perf_counter() - began, time.process_time() - spent, counted.COMMITS - before
     return {
         "per_fsync": [len(waited) / made],
         "per_second": [len(waited) / took],

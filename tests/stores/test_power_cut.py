@@ -9,16 +9,18 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from flue.stores import SqliteStore
+from flue.stores.sql.transaction import Transaction, Transition
 from flue.stores.sqlite_file import connect, open_writer
 from tests.stores.day import begin, finish, go_on
 from tests.stores.disk import ApswConnection, Disk, Operation
@@ -26,6 +28,8 @@ from tests.stores.dump import Dump, dump
 from tests.stores.power import FATES, Replay, chances
 
 pytestmark = pytest.mark.faults
+
+T = TypeVar("T")
 
 CHANGES = ("open", "write", "truncate", "sync", "delete")
 
@@ -35,14 +39,14 @@ class Recording:
     """What happened on the disk, and how far the store was at which of its operations.
 
     `states` is what the database held after each commit, the first being an empty one. `begun` and `done` say for each
-    commit at which operation it began and was over, `jobs` which commit holds a transition.
+    commit at which operation it began and was over, `acknowledged` which commit was reported at which operation.
     """
 
     trace: list[Operation] = field(default_factory=list)
     states: list[Dump] = field(default_factory=lambda: [{}])
     begun: list[int] = field(default_factory=lambda: [0])
     done: list[int] = field(default_factory=lambda: [0])
-    jobs: list[int] = field(default_factory=list)
+    submitted: int = 0
     acknowledged: list[tuple[int, int]] = field(default_factory=list)
 
     def record(self, operation: Operation) -> None:
@@ -66,8 +70,6 @@ class Committing:
 
     def execute(self, sql: str, parameters: Any = (), /) -> Any:
         recording = self._recording
-        if sql == "RELEASE job":
-            recording.jobs.append(len(recording.states))
         is_commit = sql == "COMMIT" and not self._inner.execute("PRAGMA query_only").fetchone()[0]
         if is_commit:
             recording.states.append(dump(self._inner))
@@ -84,27 +86,27 @@ class Committing:
         self._inner.close()
 
 
-class Acknowledging:
-    """A store that notes when each of its transitions was reported as durable."""
+class Acknowledging(SqliteStore):
+    """A store that notes which commit holds each of its transitions, and when it was reported as durable."""
 
-    def __init__(self, recording: Recording) -> None:
-        self.store: Any = None
+    def __init__(self, path: Path, recording: Recording, disk: Disk) -> None:
+        super().__init__(path, connect=lambda path: Committing(disk.connect(path), recording))
         self._recording = recording
-        self.submitted = 0
 
-    def __getattr__(self, name: str) -> Any:
-        def call(*arguments: Any, **options: Any) -> Any:
-            result = getattr(self.store, name)(*arguments, **options)
-            if not isinstance(result, asyncio.Future):
-                return result
-            number, self.submitted = self.submitted, self.submitted + 1
-            return self._note(result, number)
+    def _submit(self, transition: Transition[T], **options: Any) -> asyncio.Future[T]:
+        recording, held = self._recording, [0]
+        recording.submitted += 1
 
-        return call
+        def noting(tx: Transaction) -> T:
+            result = transition(tx)
+            held[0] = len(recording.states)
+            return result
 
-    async def _note(self, future: asyncio.Future[Any], number: int) -> Any:
+        return asyncio.ensure_future(self._note(super()._submit(noting, **options), held))
+
+    async def _note(self, future: asyncio.Future[T], held: Sequence[int]) -> T:
         result = await future
-        commit = self._recording.jobs[number]
+        (commit,) = held
         assert commit < len(self._recording.done), "reported before its commit was over"
         self._recording.acknowledged.append((len(self._recording.trace), commit))
         return result
@@ -114,13 +116,12 @@ async def record(directory: Path) -> Recording:
     """Run the session, closing the store in the middle, so that the log is moved and deleted."""
     recording = Recording()
     disk = Disk(recording.record)
-    store = Acknowledging(recording)
     for part in (begin, go_on):
-        store.store = SqliteStore(directory / "flue.db", connect=lambda path: Committing(disk.connect(path), recording))
+        store = Acknowledging(directory / "flue.db", recording, disk)
         await part(store)
         assert await store.list_sessions() == ["session"]
-        await store.store.aclose()
-    assert len(recording.jobs) == store.submitted, "a transition was not one piece of one commit"
+        await store.aclose()
+    assert len(recording.acknowledged) == recording.submitted > 25
     return recording
 
 

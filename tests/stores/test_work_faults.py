@@ -91,7 +91,8 @@ async def test_a_fault_at_any_statement_writes_nothing_and_is_got_over(
             raise failure(result, text)
 
     failed = await strike_everywhere(tmp_path, fault, code, watching(before), connect)
-    assert failed > 300
+    # Once, within the work of a transaction, is got over unseen: it is done again, apart from its neighbours.
+    assert failed > (300 if lasting else 100)
 
 
 # DUR-20
