@@ -175,6 +175,33 @@ async def test_a_run_waits_for_an_event_and_takes_it_once(early: bool) -> None:
     assert refused.value.code == "run_not_found"
 
 
+async def test_a_run_that_is_busy_elsewhere_takes_an_event_at_once() -> None:
+    """Nothing has to end for it, and no time passes: the clock stands still."""
+    heard, busy = asyncio.Event(), asyncio.Event()
+
+    async def run(ctx: flue.FlueContext) -> Any:
+        async def wait() -> Any:
+            payload = await ctx.wait_for_event("paid")
+            heard.set()
+            return payload
+
+        async def work() -> str:
+            busy.set()
+            await heard.wait()
+            return "done"
+
+        return await asyncio.gather(wait(), ctx.step("work", work))
+
+    clock = VirtualClock()
+    async with serving(catalog(workflows={"order": run}), MemoryStore(), clock) as service:
+        began = clock.now_ms()
+        ticket = await service.start_workflow("order")
+        await busy.wait()
+        await service.send_event(ticket.id, "paid", 5)
+        assert json.loads((await ticket.outcome()).result or "") == [5, "done"]
+        assert clock.now_ms() == began
+
+
 async def test_a_wait_for_an_event_times_out() -> None:
     async def run(ctx: flue.FlueContext) -> str:
         try:

@@ -57,6 +57,8 @@ class Lineage:
         self.parks: list[Park] = []
         self.events: list[Event] = []
         self.closed: list[FlueContext] = []
+        self.came: Callable[[], None] = lambda: None
+        self.waits: Callable[[], bool] = lambda: False
         self.write_errors: deque[Exception] = deque()
         self._task: asyncio.Task[Any] | None = None
         self._park: Park | None = None
@@ -80,6 +82,9 @@ class Lineage:
         await asyncio.sleep(0)
         found = [StepMessage(id, body) for id, (of, body) in self.messages.items() if of == name]
         return found[0] if found else None
+
+    def listen(self, came: Callable[[], None], waits: Callable[[], bool]) -> None:
+        self.came, self.waits = came, waits
 
     async def suspend(self, wake_at: int | None, names: Sequence[str]) -> None:
         if any(of in names for of, _ in self.messages.values()):
@@ -663,6 +668,49 @@ async def test_an_event_that_comes_while_the_run_is_being_given_up_is_not_missed
     lineage.find_message = find_message  # type: ignore[method-assign]
     assert await lineage.attempt(wait_for_go) == "late"
     assert lineage.parks == []
+
+
+async def test_a_run_that_does_something_else_meanwhile_hears_at_once_of_an_event(lineage: Lineage) -> None:
+    """The step goes on until the event is there: a run that waits beside one is not given up."""
+    heard = asyncio.Event()
+
+    async def body(ctx: FlueContext) -> Any:
+        async def wait() -> Any:
+            payload = await ctx.wait_for_event("go")
+            heard.set()
+            return payload
+
+        return await asyncio.gather(wait(), ctx.step("other", heard.wait))
+
+    running = asyncio.create_task(lineage.attempt(body))
+    while not lineage.waits():  # noqa: ASYNC110 - nobody is told when a run begins to wait
+        await asyncio.sleep(0)
+    lineage.send("go", "now")
+    lineage.came()
+    assert await running == ["now", True]
+    assert not lineage.waits()
+
+
+async def test_an_event_is_not_missed_that_is_told_of_between_looking_and_waiting(lineage: Lineage) -> None:
+    looked, heard = lineage.find_message, asyncio.Event()
+
+    async def find_message(name: str) -> StepMessage | None:
+        found = await looked(name)
+        if found is None:
+            lineage.send("go", "between")
+            lineage.came()
+        return found
+
+    async def body(ctx: FlueContext) -> Any:
+        async def wait() -> Any:
+            payload = await ctx.wait_for_event("go")
+            heard.set()
+            return payload
+
+        return await asyncio.gather(wait(), ctx.step("other", heard.wait))
+
+    lineage.find_message = find_message  # type: ignore[method-assign]
+    assert await lineage.attempt(body) == ["between", True]
 
 
 async def test_a_wait_that_timed_out_times_out_in_every_later_attempt(lineage: Lineage) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from flue.durable.port import DurableStore
 from flue.durable.records import StepResult, Wait
@@ -47,6 +47,14 @@ class RunSteps:
             if message.name == EVENT + name and message.id not in self._consumed:
                 return StepMessage(message.id, message.body)
         return None
+
+    def listen(self, came: Callable[[], None], waits: Callable[[], bool]) -> None:
+        """Have `came` called at once for events sent through this process, else when the claim is renewed."""
+
+        async def look() -> None:
+            came()
+
+        self._attempt.on_message, self._attempt.waits = look, waits
 
     async def suspend(self, wake_at: int | None, names: Sequence[str]) -> None:
         """Have the run given up and parked; does not return."""

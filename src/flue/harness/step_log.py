@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,6 +43,14 @@ class StepLog(Protocol):
         """
         ...
 
+    def listen(self, came: Callable[[], None], waits: Callable[[], bool]) -> None:
+        """Have `came` called in this event loop when a message may have come; `waits` says whether anything waits.
+
+        It saves a run that does other things meanwhile from hearing of it at their end only, and one that has just
+        begun to wait from being given up for it. It may be called for nothing, or not at all.
+        """
+        ...
+
     async def suspend(self, wake_at: int | None, names: Sequence[str]) -> None:
         """Wait until a message with one of the names is there; the run is doing nothing else.
 
@@ -78,6 +86,9 @@ class MemorySteps:
             code="needs_server",
             hint="Start the workflow through a server, `flue dev` for example; in a script, wait for what you need.",
         )
+
+    def listen(self, came: Callable[[], None], waits: Callable[[], bool]) -> None:
+        """Do nothing: nothing comes."""
 
     async def suspend(self, wake_at: int | None, names: Sequence[str]) -> None:
         """Return at once: whoever waits for a time waits in this process."""

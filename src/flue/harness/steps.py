@@ -193,6 +193,7 @@ class Steps:
             # Kept by itself: a run that begins again must not wait for the whole time again.
             deadline = await self._recorded_time(f"{key}:deadline", self._clock.now_ms() + math.ceil(limit * 1000))
         while True:
+            told = self._waits.told
             # One at a time, or two that wait for one name take the same message.
             async with self._taking:
                 message = await self._log.find_message(name)
@@ -204,7 +205,7 @@ class Steps:
                 body = json.dumps({"timedOut": limit})
                 await self._log.record(key, body)
                 return body
-            await self._waits.rest(deadline, (name,))
+            await self._waits.rest(deadline, (name,), told=told)
 
 
 def _encoded(name: str, value: Any) -> str:

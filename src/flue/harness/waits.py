@@ -27,6 +27,9 @@ class Waits:
         self._busy = 0
         self._resting: dict[asyncio.Future[None], tuple[int | None, tuple[str, ...]]] = {}
         self._suspender: asyncio.Task[None] | None = None
+        self.told = 0
+        """How often somebody said that a message may have come."""
+        log.listen(self._came, lambda: any(names for _, names in self._resting.values()))
 
     @contextmanager
     def busy(self) -> Iterator[None]:
@@ -39,8 +42,13 @@ class Waits:
             self._busy -= 1
             self._look()
 
-    async def rest(self, wake_at: int | None, names: tuple[str, ...] = ()) -> None:
-        """Return when the time has come or a message may be there: perhaps early, perhaps never. Inside `busy` only."""
+    async def rest(self, wake_at: int | None, names: tuple[str, ...] = (), *, told: int = 0) -> None:
+        """Return when the time has come or a message may be there: perhaps early, perhaps never. Inside `busy` only.
+
+        `told` is what that was before the caller looked for a message: one may have come since.
+        """
+        if names and told != self.told:
+            return
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         timer = None if wake_at is None else asyncio.create_task(self._ring(woken, wake_at))
         self._resting[woken] = (wake_at, names)
@@ -54,6 +62,19 @@ class Waits:
             del self._resting[woken]
             self._busy += 1
             self._look()
+
+    def _came(self) -> None:
+        self.told += 1
+        self._wake_waiting()
+
+    def _wake_waiting(self, failure: Exception | None = None) -> None:
+        for woken, (_, names) in self._resting.items():
+            if woken.done():
+                continue
+            if failure is not None:
+                woken.set_exception(failure)
+            elif names:
+                woken.set_result(None)
 
     async def _ring(self, woken: asyncio.Future[None], wake_at: int) -> None:
         await self._clock.sleep((wake_at - self._clock.now_ms()) / 1000)
@@ -78,13 +99,7 @@ class Waits:
             await self._log.suspend(wake_at, names)
         except Exception as error:  # noqa: BLE001 - it belongs to those who wait
             failure = error
-        for woken, (_, waiting_for) in self._resting.items():
-            if woken.done():
-                continue
-            if failure is not None:
-                woken.set_exception(failure)
-            elif waiting_for:
-                woken.set_result(None)
+        self._wake_waiting(failure)
 
     async def _stillness(self) -> None:
         while True:
