@@ -31,7 +31,7 @@ import sqlite3
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import count
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -63,18 +63,22 @@ class Disk:
         for limit, value in LIMITS.items():
             self.inner.setlimit(limit, value)
         self.inner.execute("CREATE TABLE IF NOT EXISTS _cf_METADATA (key INTEGER PRIMARY KEY, value INTEGER)")
+        self._restricted = False
+        # Once, as SQLite compiles every statement anew for another one. Compiled statements are kept by their text, so
+        # those of this class end in a comment: an object that asks for the same is still refused.
+        self.inner.set_authorizer(self._authorize)
 
     @property
     def alarm(self) -> int | None:
         """Return the time that the alarm is set to, whoever asks."""
-        row = self.inner.execute("SELECT value FROM _cf_METADATA WHERE key = 1").fetchone()
+        row = self.inner.execute("SELECT value FROM _cf_METADATA WHERE key = 1 -- own").fetchone()
         return None if row is None else row[0]
 
     @alarm.setter
     def alarm(self, at: int | None) -> None:
-        self.inner.execute("DELETE FROM _cf_METADATA WHERE key = 1")
+        self.inner.execute("DELETE FROM _cf_METADATA WHERE key = 1 -- own")
         if at is not None:
-            self.inner.execute("INSERT INTO _cf_METADATA VALUES (1, ?)", (at,))
+            self.inner.execute("INSERT INTO _cf_METADATA VALUES (1, ?) -- own", (at,))
 
     def save(self) -> bytes:
         """Return everything that is committed, for `load`."""
@@ -87,6 +91,27 @@ class Disk:
     def close(self) -> None:
         """Delete a database that was in memory, and let go of one in a file."""
         self.inner.close()
+
+    @contextmanager
+    def restricted(self) -> Iterator[None]:
+        """Refuse what the platform does not allow an object to ask for."""
+        self._restricted = True
+        try:
+            yield
+        finally:
+            self._restricted = False
+
+    def _authorize(self, action: int, first: str | None, second: str | None, *_: str | None) -> int:
+        if not self._restricted:
+            return sqlite3.SQLITE_OK
+        names = (first or "", second or "")
+        if action in (sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH):
+            return sqlite3.SQLITE_DENY
+        if action == sqlite3.SQLITE_PRAGMA and names[0] not in PRAGMAS:
+            return sqlite3.SQLITE_DENY
+        if action != sqlite3.SQLITE_FUNCTION and any(name.startswith("_cf_") for name in names):
+            return sqlite3.SQLITE_DENY
+        return sqlite3.SQLITE_OK
 
 
 class Storage:
@@ -103,7 +128,6 @@ class Storage:
         self._now = now
         self._before = before
         self._alive = True
-        self._depth = count()
         self._open: list[str] = []
         self._alarm_written = False
         self._delete_later = False
@@ -125,7 +149,7 @@ class Storage:
 
     def transactionSync(self, closure: Callable[[], Any]) -> Any:
         """Run a function; what it wrote is there as a whole, or not at all when it throws."""
-        name = f"_cf_savepoint_{next(self._depth)}"
+        name = f"_cf_savepoint_{len(self._open)}"
         self.meet("BEGIN")
         self.disk.inner.execute(f"SAVEPOINT {name}")
         self._open.append(name)
@@ -236,17 +260,15 @@ class SqlStorage:
         if _TRANSACTION.match(statement):
             raise JsError("To execute a transaction, please use the state.storage.transaction() API.")
         before = self._connection.total_changes
-        self._connection.set_authorizer(_authorize)
         try:
-            found = self._connection.execute(statement, parameters)
-            rows = found.fetchall()
+            with self._storage.disk.restricted():
+                found = self._connection.execute(statement, parameters)
+                rows = found.fetchall()
         except sqlite3.ProgrammingError as error:
             raise JsError("Wrong number of parameter bindings for SQL query.") from error
         except (sqlite3.Error, UnicodeEncodeError) as error:
             name = getattr(error, "sqlite_errorname", "") or _NAMES.get(str(error), "SQLITE_ERROR")
             raise JsError(f"{error}: {name}") from error
-        finally:
-            self._connection.set_authorizer(None)
         names = [column[0] for column in found.description or ()]
         return Cursor(names, rows, self._connection.total_changes - before)
 
@@ -323,7 +345,8 @@ def _bound(value: Any) -> Any:
     raise AssertionError(f"the binding would store the text of a proxy for {value!r}")
 
 
-def _split(script: str) -> list[str]:
+@lru_cache(maxsize=1024)
+def _split(script: str) -> tuple[str, ...]:
     """Return the statements of a script."""
     statements, start = [], 0
     for end in (match.end() for match in re.finditer(";|$", script)):
@@ -332,15 +355,4 @@ def _split(script: str) -> list[str]:
             if not _COMMENT.fullmatch(part):
                 statements.append(part)
             start = end
-    return statements
-
-
-def _authorize(action: int, first: str | None, second: str | None, database: str | None, trigger: str | None) -> int:
-    names = (first or "", second or "")
-    if action in (sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH):
-        return sqlite3.SQLITE_DENY
-    if action == sqlite3.SQLITE_PRAGMA and names[0] not in PRAGMAS:
-        return sqlite3.SQLITE_DENY
-    if action != sqlite3.SQLITE_FUNCTION and any(name.startswith("_cf_") for name in names):
-        return sqlite3.SQLITE_DENY
-    return sqlite3.SQLITE_OK
+    return tuple(statements)
