@@ -41,11 +41,10 @@ def _generates(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Have the garbage collector leave alone what is loaded while tests are collected: it stays."""
+    """Have the garbage collector leave alone what is loaded while tests are collected: it stays, or is little."""
     gc.disable()
     try:
         return (yield)
     finally:
-        gc.collect()
         gc.freeze()
         gc.enable()

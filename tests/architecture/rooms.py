@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -32,8 +33,8 @@ class Module:
         return self.name if self.path.name == "__init__.py" else self.name.rpartition(".")[0]
 
     def tree(self) -> ast.Module:
-        """Return the parsed module; not to be changed."""
-        return _parse(self)
+        """Return the parsed module. Nobody keeps it: the garbage collector would look at all of it for ever after."""
+        return ast.parse(self.source, str(self.path))
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,6 @@ class Import:
     module: str
     name: str
     line: int
-
-
-@cache
-def _parse(module: Module) -> ast.Module:
-    return ast.parse(module.source, str(module.path))
 
 
 def room_of(module: str) -> str:
@@ -82,7 +78,7 @@ def core_modules() -> list[Module]:
 def imports(module: Module) -> list[Import]:
     """Return all imports of a module, those inside functions and for type checkers included."""
     found: list[Import] = []
-    for node in ast.walk(module.tree()):
+    for node in _statements(module.tree()):
         if isinstance(node, ast.Import):
             found += [Import(alias.name, "", node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -90,3 +86,11 @@ def imports(module: Module) -> list[Import]:
             target = ".".join([*base, *filter(None, [node.module])])
             found += [Import(target, alias.name, node.lineno) for alias in node.names]
     return found
+
+
+def _statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield all statements, and what holds some; expressions, which are many more, hold no imports."""
+    for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for node in getattr(tree, name, ()):
+            yield node
+            yield from _statements(node)
