@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Any
 
 import httpx2
@@ -240,9 +239,8 @@ async def test_an_address_that_is_no_mcp_server_is_an_error() -> None:
 
 
 async def test_a_server_that_accepts_and_never_answers_times_out() -> None:
-    async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.Event().wait()
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
         writer.close()
 
     async with await asyncio.start_server(silent, "127.0.0.1", 0) as listening:
