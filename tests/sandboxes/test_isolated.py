@@ -128,6 +128,14 @@ class TestCrash:
             await env.rm("1")
             assert await env.readdir(".") == ["0", "2", "3", "4"]
 
+    # SBX-06
+    @pytest.mark.faults
+    async def test_files_that_do_not_fit_are_an_error_that_says_so(self) -> None:
+        async with WorkerPool(spare=0, memory=64 << 20) as small:
+            env = await open_env(small, {str(number): bytes(9_000_000) for number in range(8)})
+            with pytest.raises(SandboxError, match="could not be opened: it ran out of memory"):
+                await env.exec("echo")
+
     # SBX-05
     @pytest.mark.faults
     async def test_a_command_that_ignores_its_time_is_killed_and_its_files_are_kept(self, pool: WorkerPool) -> None:
@@ -339,6 +347,19 @@ class TestPool:
             env = await open_env(pool)
             await env.exec("echo")
             await until(lambda: len(workers()) == 3)
+
+    @linux
+    async def test_what_a_worker_is_asked_before_it_has_started_waits_for_it(self, pool: WorkerPool) -> None:
+        await pool.take()  # the one that the pool starts with
+        [server], before = fork_servers(), workers()
+        os.kill(server, signal.SIGSTOP)
+        try:
+            worker = await asyncio.wait_for(pool.take(), 5)
+            _, answer = worker.call(b"exists", b"/workspace")
+            assert workers() == before
+        finally:
+            os.kill(server, signal.SIGCONT)
+        assert await asyncio.wait_for(answer, 10) == [b"y"]
 
     # SBX-11
     @linux

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import marshal
 import os
 import random
 import signal
@@ -18,8 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flue.errors import SandboxError
+from flue.sandboxes import WorkerPool
 from flue.sandboxes.bashkit_files import BashkitFiles
 from flue.sandboxes.bashkit_shell import Printed
+from flue.sandboxes.fork_server import _modules
 from flue.sandboxes.journal import IN_MEMORY, Journal
 from flue.sandboxes.places import KEPT, WORKSPACE
 from flue.sandboxes.worker.changes import Changes
@@ -300,6 +303,43 @@ class TestBrokenWorker:
         server.theirs.close()
         with pytest.raises(SandboxError, match="did not start"):
             await worker.started()
+
+    async def test_one_that_says_nothing_for_too_long_ends_with_all_that_was_asked_of_it(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("flue.sandboxes.worker_process.START", 0.01)
+        server: Any = _Server()
+        worker = Worker(server)
+        _, answer = worker.call(b"read", b"/workspace/x")
+        with pytest.raises(WorkerEndedError, match=r"did not start in 0\.01 seconds"):
+            await asyncio.wait_for(answer, 5)
+        with pytest.raises(SandboxError, match="did not start"):
+            await worker.started()
+        server.theirs.close()
+
+
+class TestForkServer:
+    def test_it_starts_with_what_it_is_handed_and_little_else(self) -> None:
+        seen = "import sys\ndef serve(control): print(*sys.modules)"
+        handed = marshal.loads(_modules()[8:])  # noqa: S302 - our own
+        replaced = [*handed[:-1], (handed[-1][0], [], compile(seen, "seen", "exec"))]
+        content = marshal.dumps(replaced)
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", SOURCE / "flue/sandboxes/worker/__main__.py"],
+            input=len(content).to_bytes(8, "little") + content,
+            capture_output=True,
+            check=True,
+            timeout=30,
+        )
+        loaded = set(done.stdout.decode().split())
+        assert {name for name, _, _ in handed} <= loaded
+        assert not loaded & {"os", "struct", "typing", "enum", "ctypes", "dataclasses", "threading", "re"}
+
+    async def test_one_that_dies_at_once_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "executable", "/bin/false")
+        with pytest.raises(SandboxError):
+            async with WorkerPool(spare=0) as pool:
+                await pool.start()
 
 
 ORPHANS = """

@@ -8,10 +8,13 @@ a new `FileSystem` is not empty; used directly it does not follow symlinks; its 
 from __future__ import annotations
 
 import errno
-import os
-import posixpath
 
 from flue.sandboxes.places import KEPT, kept_in
+
+try:
+    from posix import strerror
+except ImportError:
+    from os import strerror  # on Windows; elsewhere it would take two milliseconds of a worker's start
 
 TYPE_CHECKING = False  # `typing` takes longer to import than everything else here, and workers start for a command
 if TYPE_CHECKING:
@@ -49,7 +52,7 @@ _TELLING = (errno.EFBIG, errno.ENOSPC, errno.ENAMETOOLONG, errno.EINVAL, errno.E
 
 def file_error(code: int, path: str, detail: str = "") -> OSError:
     """Return the `OSError` (of the subclass that belongs to `code`) for a path of the sandbox."""
-    text = os.strerror(code)
+    text = strerror(code)
     return OSError(code, f"{text} ({detail})" if detail else text, path)
 
 
@@ -112,7 +115,7 @@ class BashkitFiles:
             assert self._whole is not None
             if self._whole.exists(folder):
                 for name in _names(self._whole, folder) - expected:
-                    self._whole.remove(posixpath.join(folder, name), recursive=True)
+                    self._whole.remove(_joined(folder, name), recursive=True)
 
     def copy_to(self, other: BashkitFiles) -> None:
         """Write what lies in the directories that last to other files, all but times. Raises `OSError` (ENOSPC)."""
@@ -148,7 +151,7 @@ class BashkitFiles:
                 if "not found" not in str(error):
                     raise
             try:
-                files.mkdir(posixpath.dirname(inner), recursive=True)
+                files.mkdir(_split(inner)[0], recursive=True)
             except RuntimeError as error:
                 # A file stands where a parent directory should be.
                 raise file_error(errno.ENOTDIR, path) if "exists" in str(error) else error from None
@@ -227,7 +230,7 @@ class BashkitFiles:
         if point is None:
             return None
         files, root = self._home(point)
-        return files, posixpath.join(root, real[len(point) + 1 :]).rstrip("/") or "/"
+        return files, _joined(root, real[len(point) + 1 :]).rstrip("/") or "/"
 
     def _is_home(self, files: FileSystem, inner: str) -> bool:
         return (files, inner) in self._homes.values()
@@ -289,21 +292,31 @@ def _names(files: FileSystem, folder: str) -> set[str]:
 
 def _listed(files: FileSystem, path: str) -> dict[str, Any]:
     """Return what the directory of a path says of it."""
-    folder, name = posixpath.split(path)
+    folder, name = _split(path)
     found: dict[str, Any] = next(entry["metadata"] for entry in files.read_dir(folder) if entry["name"] == name)
     return found
 
 
 def _clear(files: FileSystem, folder: str = "/") -> None:
     for name in _names(files, folder):
-        files.remove(posixpath.join(folder, name), recursive=True)
+        files.remove(_joined(folder, name), recursive=True)
+
+
+def _joined(folder: str, name: str) -> str:
+    return f"{folder.rstrip('/')}/{name}"
+
+
+def _split(path: str) -> tuple[str, str]:
+    """Return a path's folder and its name in it."""
+    folder, _, name = path.rpartition("/")
+    return folder or "/", name
 
 
 def _copy(source: FileSystem, folder: str, target: FileSystem, into: str) -> None:
     for entry in source.read_dir(folder):
         path, copy, found = (
-            posixpath.join(folder, entry["name"]),
-            posixpath.join(into, entry["name"]),
+            _joined(folder, entry["name"]),
+            _joined(into, entry["name"]),
             entry["metadata"],
         )
         if found["file_type"] == "symlink":

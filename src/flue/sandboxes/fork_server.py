@@ -4,18 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import marshal
 import os
 import socket
 import subprocess
 import sys
 import weakref
 from collections import OrderedDict
+from functools import cache
+from importlib.abc import InspectLoader
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from flue.errors import SandboxError
 from flue.sandboxes.channel import Channel
-from flue.sandboxes.worker.fork_orders import ENDED, ORDER
+from flue.sandboxes.worker.fork_orders import ENDED_SIZE, order, read_ended
 
+# What a fork server runs, in an order in which all that a module imports comes before it.
+_MODULES = (
+    "__future__",
+    "contextvars",  # which bashkit imports when it runs its first command: by then a worker opens no file
+    "bashkit",
+    *(
+        f"flue.sandboxes.{name}"
+        for name in (
+            "places",
+            "bashkit_files",
+            "bashkit_commands",
+            "bashkit_shell",
+            "worker.frames",
+            "worker.fork_orders",
+            "worker.c_library",
+            "worker.confine",
+            "worker.changes",
+            "worker.shells",
+            "worker.serve",
+            "worker.fork_server",
+        )
+    ),
+)
+_PROGRAM = str(Path(__file__).absolute().parent / "worker" / "__main__.py")
+_START = 10.0  # seconds that the process may take to read its modules
 _STATUS = 1.0  # seconds to wait for what a process died of
 _REMEMBERED = 256  # ends of workers that nobody has asked about yet
 
@@ -29,18 +58,23 @@ class ForkServer:
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
         try:
-            self._process = _start_process(theirs)
+            process = _start_process(theirs)
         except BaseException:
             ours.close()
             raise
         finally:
             theirs.close()
+        self._end = weakref.finalize(self, _end_process, process, ours)
+        try:
+            _hand_over(_modules(), ours)
+        except OSError as error:
+            self._end()
+            raise _no_process(error) from error
         self._heard = b""
         self._ends: OrderedDict[int, int] = OrderedDict()
         self._asked: dict[int, asyncio.Future[int]] = {}
         this = weakref.ref(self)
         self._channel = Channel(ours, lambda data: _tell(this, data), lambda: None)
-        self._end = weakref.finalize(self, _end_process, self._process, ours)
 
     @property
     def alive(self) -> bool:
@@ -51,7 +85,7 @@ class ForkServer:
         """Ask for a worker and return the socket to it. Raises `OSError`."""
         ours, theirs = socket.socketpair()
         try:
-            self._channel.send_with(ORDER.pack(b"f", 0), theirs.fileno())
+            self._channel.send_with(order(b"f"), theirs.fileno())
         except BaseException:
             ours.close()
             raise
@@ -61,7 +95,7 @@ class ForkServer:
 
     def kill(self, pid: int) -> None:
         """Kill a worker, if it still is one."""
-        self._channel.send(ORDER.pack(b"k", pid))
+        self._channel.send(order(b"k", pid))
 
     async def ended(self, pid: int) -> int | None:
         """Return a worker's exit code, negative for a signal, once it has ended; None when nobody says so in time."""
@@ -87,9 +121,9 @@ class ForkServer:
     def hear(self, data: bytes) -> None:
         """Take what the process says: which workers have ended."""
         self._heard += data
-        while len(self._heard) >= ENDED.size:
-            pid, code = ENDED.unpack(self._heard[: ENDED.size])
-            self._heard = self._heard[ENDED.size :]
+        while len(self._heard) >= ENDED_SIZE:
+            pid, code = read_ended(self._heard[:ENDED_SIZE])
+            self._heard = self._heard[ENDED_SIZE:]
             asked = self._asked.get(pid)
             if asked is not None and not asked.done():
                 asked.set_result(code)
@@ -112,19 +146,15 @@ def _start_process(stdin: socket.socket) -> subprocess.Popen[bytes]:
             code="sandbox_unavailable",
             hint="Use virtual(isolated=False), which runs commands in this process.",
         )
-    found = importlib.util.find_spec("bashkit")
-    if found is None or not found.submodule_search_locations:
+    if importlib.util.find_spec("bashkit") is None:
         raise SandboxError(
             "The virtual sandbox cannot start: the package bashkit is missing.",
             code="sandbox_unavailable",
             hint="Install the package bashkit for this platform, or use local().",
         )
-    site = str(Path(found.submodule_search_locations[0]).parent)
-    package = Path(__file__).resolve().parents[1]
-    program = package / "sandboxes" / "worker" / "__main__.py"
     try:
         return subprocess.Popen(  # noqa: S603 - our own program
-            [sys.executable, "-I", "-S", str(program), str(package), site],
+            [sys.executable, "-I", "-S", _PROGRAM],
             stdin=stdin.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -134,7 +164,34 @@ def _start_process(stdin: socket.socket) -> subprocess.Popen[bytes]:
             start_new_session=True,
         )
     except OSError as error:
-        raise SandboxError(f"No process could be started for sandboxes: {error}.") from error
+        raise _no_process(error) from error
+
+
+@cache
+def _modules() -> bytes:
+    """Return the modules of a fork server as it reads them: of each its name, its folders and its code."""
+    modules = []
+    for name in _MODULES:
+        package = name.rpartition(".")[0]
+        # Not by other import hooks, as test runners have them, whose modules need more than is there.
+        spec = PathFinder.find_spec(name, importlib.import_module(package).__path__ if package else None)
+        assert spec is not None
+        assert isinstance(spec.loader, InspectLoader)
+        modules.append(
+            (name, [*map(os.path.abspath, spec.submodule_search_locations or ())], spec.loader.get_code(name))
+        )
+    content = marshal.dumps(modules)
+    return len(content).to_bytes(8, "little") + content
+
+
+def _hand_over(modules: bytes, to: socket.socket) -> None:
+    """Send a new process its modules. As a rule they find room in the socket before it reads the first byte."""
+    to.settimeout(_START)
+    to.sendall(modules)
+
+
+def _no_process(error: OSError) -> SandboxError:
+    return SandboxError(f"No process could be started for sandboxes: {error}.")
 
 
 def _end_process(process: subprocess.Popen[bytes], end: socket.socket) -> None:

@@ -95,21 +95,20 @@ class WorkerPool:
         self._fork_server()
 
     async def take(self) -> Worker:
-        """Return a worker that never had a sandbox (SBX-08); it comes back by `give_back`. Raises `SandboxError`."""
+        """Return a worker that never had a sandbox (SBX-08); it comes back by `give_back`. Raises `SandboxError`.
+
+        It may still be starting: what it is sent waits for it.
+        """
         self._check_usable()
         while len(self._taken) >= self._most:
             await self._make_room()
             self._check_usable()
-        worker = self._ready_worker() or self._fork()
+        worker = self._spare_worker() or self._fork()
         self._taken.add(worker)
-        try:
-            await worker.started()
-        except BaseException:
-            self.give_back(worker)
-            raise
         if len(self._spare) < self._spare_wanted:
             # After whoever waits for this worker has got on with it: starting the next takes a core for milliseconds.
-            asyncio.get_running_loop().call_later(_REFILL, self._refill)
+            loop = asyncio.get_running_loop()
+            worker.when_started(lambda: loop.call_later(_REFILL, self._refill))
         return worker
 
     def give_back(self, worker: Worker, why: str = "its sandbox was closed") -> None:
@@ -189,7 +188,7 @@ class WorkerPool:
             self._server = ForkServer()
         return self._server
 
-    def _ready_worker(self) -> Worker | None:
+    def _spare_worker(self) -> Worker | None:
         while self._spare:
             worker = self._spare.pop(0)
             if worker.alive:

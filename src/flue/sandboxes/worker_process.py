@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import weakref
+from collections.abc import Callable
 
 from flue.errors import SandboxError
 from flue.sandboxes.bashkit_shell import OUTPUT_LIMIT
@@ -42,7 +43,8 @@ class Worker:
         self._ready.add_done_callback(_seen)
         self._began: dict[int, float] = {}
         self._why = ""
-        self._ended: asyncio.Task[None] | None = None
+        self._failing: asyncio.Task[None] | None = None
+        self._ended: WorkerEndedError | None = None
         self.filled: asyncio.Future[list[bytes]] | None = None
         """The answer that says that the worker has what its sandbox consists of."""
         self.journal: Journal | None = None
@@ -52,6 +54,7 @@ class Worker:
         """Bytes that the sandbox's files would take in a journal."""
         end = server.fork()
         self._channel = Channel(end, self._hear, self._lose)
+        self._late = asyncio.get_running_loop().call_later(START, self.end, f"it did not start in {START:g} seconds")
         weakref.finalize(self, end.close)
 
     @property
@@ -65,13 +68,15 @@ class Worker:
         return bool(self._why)
 
     async def started(self) -> None:
-        """Return once the worker serves. Raises `SandboxError`."""
-        if not self._ready.done():
-            await asyncio.wait({self._ready}, timeout=START)
-        error = self._ready.exception() if self._ready.done() else TimeoutError()
-        if error is not None:
-            self.end()
-            raise SandboxError("The process of a sandbox did not start.") from error
+        """Return once the worker serves, for whom nothing is to be sent before. Raises `SandboxError`."""
+        try:
+            await asyncio.shield(self._ready)
+        except WorkerEndedError as ended:
+            raise SandboxError(f"The process of a sandbox did not start: {ended.reason}.") from ended
+
+    def when_started(self, then: Callable[[], object]) -> None:
+        """Have something called once the worker serves, or has ended before it did."""
+        self._ready.add_done_callback(lambda _: then())
 
     def send(self, *fields: bytes, more: bool = False) -> None:
         """Send what is not answered. With `more`, something else follows at once."""
@@ -87,7 +92,7 @@ class Worker:
         answer.add_done_callback(_seen)
         self._calls[self._last] = answer
         if self._channel.closed:
-            answer.set_exception(self._end_error(None))
+            self._lose()
         else:
             self._channel.send(encode(self._last, *fields), more=more)
         return self._last, answer
@@ -147,6 +152,7 @@ class Worker:
                 self._began[call] = asyncio.get_running_loop().time()
         elif what == b"ready" and not self._pid:
             self._pid = int(fields[0])
+            self._late.cancel()
             self._settle(0, fields)
         elif what in (b"ok", b"oserror", b"failed"):
             self._settle(call, fields, what)
@@ -164,19 +170,21 @@ class Worker:
             answer.set_exception(error)
 
     def _lose(self) -> None:
+        self._late.cancel()
         if self.journal is not None:
             self.journal.roll_back()
             self.journal = None
-        if self._calls and self._ended is None:
-            self._ended = asyncio.get_running_loop().create_task(self._fail_all())
+        if self._calls and (self._failing is None or self._failing.done()):
+            self._failing = asyncio.get_running_loop().create_task(self._fail_all())
 
     async def _fail_all(self) -> None:
-        code = await self._server.ended(self._pid) if self._pid and not self._why else None
-        error = self._end_error(code)
+        if self._ended is None:
+            code = await self._server.ended(self._pid) if self._pid and not self._why else None
+            self._ended = self._end_error(code)
         while self._calls:
             _, answer = self._calls.popitem()
             if not answer.done():
-                answer.set_exception(error)
+                answer.set_exception(self._ended)
 
     def _end_error(self, code: int | None) -> WorkerEndedError:
         if self._why or code is None:

@@ -7,10 +7,11 @@ refuses fail with EPERM.
 
 from __future__ import annotations
 
-import os
+import posix
 import resource
-import struct
 import sys
+
+from flue.sandboxes.worker.c_library import Memory, function, long
 
 TYPE_CHECKING = False  # see bashkit_files.py
 if TYPE_CHECKING:
@@ -109,8 +110,9 @@ _LOAD, _EQUAL, _ANY_BIT, _AT_LEAST, _RETURN = 0x20, 0x15, 0x45, 0x35, 0x06  # BP
 _NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
+_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
 
-_library: list[Any] = []
+_library: dict[str, Any] = {}
 _prepared: dict[str, list[bytes]] = {}
 
 
@@ -118,14 +120,14 @@ def ready_to_confine() -> None:
     """Load what `confine` needs, once and before any worker is forked."""
     if not sys.platform.startswith("linux"):
         return
-    import ctypes
-
-    _library.append(ctypes)
-    _library.append(ctypes.CDLL(None, use_errno=True))
-    # One arena: with one a thread, glibc would reserve 64 MB of address space for each.
-    if hasattr(_library[1], "mallopt"):
-        _library[1].mallopt(-8, 1)
-    machine = os.uname().machine
+    _library["prctl"] = function("prctl")
+    mallopt = function("mallopt")
+    if mallopt is not None:
+        # One arena: with one a thread, glibc would reserve 64 MB of address space for each.
+        mallopt(_M_ARENA_MAX, 1)
+        # And what is large lies by itself, so that no more is in use than is used.
+        mallopt(_M_MMAP_THRESHOLD, 1 << 20)
+    machine = posix.uname().machine
     if machine in _MACHINES and sys.maxsize > 1 << 32:
         column, arch = _MACHINES[machine]
         _prepared["head"] = _head(column, arch)
@@ -143,15 +145,15 @@ def confine() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
-    os.nice(_NICE)
+    posix.nice(_NICE)
     if _library:
         _prctl(_PR_SET_PDEATHSIG, 9)
         _prctl(_PR_SET_DUMPABLE, 0)
         _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     if _prepared:
-        column, _ = _MACHINES[os.uname().machine]
+        column, _ = _MACHINES[posix.uname().machine]
         # abort() signals its own thread.
-        own_signals = _judged(_TGKILL[column], 0, (_EQUAL, os.getpid()), allowed_if=True)
+        own_signals = _judged(_TGKILL[column], 0, (_EQUAL, posix.getpid()), allowed_if=True)
         _install(_prepared["head"] + own_signals + _prepared["always"])
 
 
@@ -177,40 +179,38 @@ def allow_processor_time(seconds: float) -> None:
 def _address_space() -> int:
     """Return how many bytes of addresses are in use; 0 where nothing says so (macOS, which has no limit for it)."""
     try:
-        descriptor = os.open("/proc/self/statm", os.O_RDONLY)
+        descriptor = posix.open("/proc/self/statm", posix.O_RDONLY)
     except OSError:
         return 0
     try:
-        return int(os.read(descriptor, 100).split()[0]) * resource.getpagesize()
+        return int(posix.read(descriptor, 100).split()[0]) * resource.getpagesize()
     finally:
-        os.close(descriptor)
+        posix.close(descriptor)
 
 
 def _write(path: str, content: bytes) -> None:
     try:
-        descriptor = os.open(path, os.O_WRONLY)
+        descriptor = posix.open(path, posix.O_WRONLY)
     except OSError:
         return
     try:
-        os.write(descriptor, content)
+        posix.write(descriptor, content)
     except OSError:
         pass
     finally:
-        os.close(descriptor)
+        posix.close(descriptor)
 
 
-def _prctl(option: int, value: int, address: Any = 0) -> None:
+def _prctl(option: int, value: int, address: int = 0) -> None:
     """Set something of this process, where the system lets it: some containers do not, and the other walls remain."""
-    ctypes, library = _library
-    library.prctl(option, ctypes.c_ulong(value), address, ctypes.c_ulong(0), ctypes.c_ulong(0))
+    _library["prctl"](option, long(value), long(address), long(0), long(0))
 
 
 def _install(program: list[bytes]) -> None:
-    ctypes = _library[0]
-    code = ctypes.create_string_buffer(b"".join(program))
+    code = Memory(b"".join(program))
     # struct sock_fprog: the number of instructions, and their address.
-    head = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(program), ctypes.addressof(code)))
-    _prctl(_PR_SET_SECCOMP, 2, head)
+    head = Memory(len(program).to_bytes(8, "little") + code.address.to_bytes(8, "little"))
+    _prctl(_PR_SET_SECCOMP, 2, head.address)
 
 
 def _head(column: int, arch: int) -> list[bytes]:
@@ -272,4 +272,4 @@ def _refuse(error: int) -> bytes:
 
 
 def _step(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
-    return struct.pack("<HBBI", code, if_true, if_false, value)
+    return (code | if_true << 16 | if_false << 24 | value << 32).to_bytes(8, "little")

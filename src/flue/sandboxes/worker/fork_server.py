@@ -14,12 +14,12 @@ from __future__ import annotations
 import _socket
 import _thread
 import gc
-import os
+import posix
 import select
 import sys
 
 from flue.sandboxes.worker.confine import ready_to_confine
-from flue.sandboxes.worker.fork_orders import ENDED, ORDER
+from flue.sandboxes.worker.fork_orders import ORDER_SIZE, ended, read_order
 from flue.sandboxes.worker.serve import serve_sandbox, warm_up
 
 _SIGKILL = 9
@@ -29,13 +29,20 @@ _TICK_MS = 20  # where nothing tells that a process has ended
 def serve(control: int) -> None:
     """Serve until the other end of the socket is closed. Does not return."""
     _prepare()
-    connection = _socket.socket(fileno=os.dup(control))
+    connection = _socket.socket(fileno=posix.dup(control))
     workers: dict[int, int] = {}  # pid → descriptor that becomes readable when it has ended, or -1
     poller = select.poll()
     poller.register(connection.fileno(), select.POLLIN)
+    warm = False
     while True:
         ticks = -1 in workers.values()
-        for ready, _ in poller.poll(_TICK_MS if ticks else None):
+        events = poller.poll(0 if not warm else _TICK_MS if ticks else None)
+        if not events and not warm:
+            # Whoever waits for the first worker has it sooner when that warms up by itself, with its first command.
+            warm = True
+            warm_up()
+            gc.freeze()
+        for ready, _ in events:
             if ready == connection.fileno():
                 _obey(connection, workers, poller)
         _reap(connection, workers, poller)
@@ -49,24 +56,24 @@ def _prepare() -> None:
     # And it takes from `threading` what that takes from `_thread`, with no need of the rest of it.
     threads = sys.modules["threading"] = type(sys)("threading")
     threads.get_ident = _thread.get_ident  # type: ignore[attr-defined]
-    warm_up()
     ready_to_confine()
     # Collecting in a worker would write to every page that it shares.
     gc.freeze()
+    gc.enable()
 
 
 def _obey(connection: _socket.socket, workers: dict[int, int], poller: select.poll) -> None:
-    order, passed = _receive(connection)
-    if not order:
+    message, passed = _receive(connection)
+    if not message:
         # The program has ended; what it left must not go on.
         for pid in workers:
-            os.kill(pid, _SIGKILL)
+            posix.kill(pid, _SIGKILL)
         for pid in workers:
-            os.waitpid(pid, 0)
-        os._exit(0)
-    kind, pid = ORDER.unpack(order)
+            posix.waitpid(pid, 0)
+        posix._exit(0)
+    kind, pid = read_order(message)
     if kind == b"k" and pid in workers:
-        os.kill(pid, _SIGKILL)
+        posix.kill(pid, _SIGKILL)
     if kind == b"f" and passed is not None:
         _fork(passed, workers, poller)
 
@@ -74,8 +81,8 @@ def _obey(connection: _socket.socket, workers: dict[int, int], poller: select.po
 def _receive(connection: _socket.socket) -> tuple[bytes, int | None]:
     """Return one order (empty at the end) and the descriptor that came with it."""
     order, passed = b"", None
-    while len(order) < ORDER.size:
-        data, ancillary, _, _ = connection.recvmsg(ORDER.size - len(order), _socket.CMSG_SPACE(4))
+    while len(order) < ORDER_SIZE:
+        data, ancillary, _, _ = connection.recvmsg(ORDER_SIZE - len(order), _socket.CMSG_SPACE(4))
         if not data:
             return b"", None
         for level, kind, content in ancillary:
@@ -87,40 +94,42 @@ def _receive(connection: _socket.socket) -> tuple[bytes, int | None]:
 
 def _fork(passed: int, workers: dict[int, int], poller: select.poll) -> None:
     try:
-        pid = os.fork()
+        pid = posix.fork()
     except OSError:
         # The program sees that its end is closed before anything was said.
-        os.close(passed)
+        posix.close(passed)
         return
     if not pid:
         try:
-            os.dup2(passed, 0)
-            os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+            posix.dup2(passed, 0)
+            posix.closerange(3, posix.sysconf("SC_OPEN_MAX"))
             serve_sandbox(0)
+        except MemoryError:
+            posix.abort()  # which tells what it died of
         finally:
-            os._exit(1)
-    os.close(passed)
+            posix._exit(1)
+    posix.close(passed)
     workers[pid] = _watch(pid)
     if workers[pid] >= 0:
         poller.register(workers[pid], select.POLLIN)
 
 
 def _watch(pid: int) -> int:
-    if not hasattr(os, "pidfd_open"):
+    if not hasattr(posix, "pidfd_open"):
         return -1
     try:
-        return os.pidfd_open(pid)
+        return posix.pidfd_open(pid)
     except OSError:
         return -1
 
 
 def _reap(connection: _socket.socket, workers: dict[int, int], poller: select.poll) -> None:
     while workers:
-        pid, status = os.waitpid(-1, os.WNOHANG)
+        pid, status = posix.waitpid(-1, posix.WNOHANG)
         if not pid:
             return
         descriptor = workers.pop(pid)
         if descriptor >= 0:
             poller.unregister(descriptor)
-            os.close(descriptor)
-        connection.sendall(ENDED.pack(pid, os.waitstatus_to_exitcode(status)))
+            posix.close(descriptor)
+        connection.sendall(ended(pid, posix.waitstatus_to_exitcode(status)))

@@ -6,13 +6,11 @@ Reading one can do nothing but fail, whatever a worker that has been taken over 
 
 from __future__ import annotations
 
-import struct
-
 MAX_FRAME = 64 * 1024 * 1024
 """Bytes of one frame: more than the largest file, and than both streams of a command's output."""
 
-_HEAD = struct.Struct("<II")
-_LENGTH = struct.Struct("<I")
+_LENGTH = 4  # bytes of a number
+_HEAD = 2 * _LENGTH
 
 
 class FrameError(Exception):
@@ -23,8 +21,8 @@ def encode(call: int, *fields: bytes) -> bytes:
     """Return a frame as bytes."""
     parts = [b""]
     for field in fields:
-        parts += (_LENGTH.pack(len(field)), field)
-    parts[0] = _HEAD.pack(sum(map(len, parts)), call)
+        parts += (_packed(len(field)), field)
+    parts[0] = _packed(sum(map(len, parts))) + _packed(call)
     return b"".join(parts)
 
 
@@ -44,28 +42,38 @@ class Frames:
         buffer = self._buffer
         buffer += data
         frames, at = [], 0
-        while len(buffer) - at >= _HEAD.size:
-            length, call = _HEAD.unpack_from(buffer, at)
+        while len(buffer) - at >= _HEAD:
+            length, call = _number_at(buffer, at), _number_at(buffer, at + _LENGTH)
             if length > MAX_FRAME:
                 raise FrameError(f"a frame of {length} bytes")
-            end = at + _HEAD.size + length
+            end = at + _HEAD + length
             if len(buffer) < end:
                 break
-            frames.append((call, _fields(buffer, at + _HEAD.size, end)))
+            with memoryview(buffer) as view:
+                frames.append((call, _fields(view, at + _HEAD, end)))
             at = end
         if at:
             del buffer[:at]
         return frames
 
 
-def _fields(buffer: bytearray, at: int, end: int) -> list[bytes]:
+def _fields(buffer: memoryview, at: int, end: int) -> list[bytes]:
     fields = []
     while at < end:
-        if end - at < _LENGTH.size:
+        if end - at < _LENGTH:
             raise FrameError("a field without its length")
-        start = at + _LENGTH.size
-        at = start + _LENGTH.unpack_from(buffer, at)[0]
+        start = at + _LENGTH
+        at = start + _number_at(buffer, at)
         if at > end:
             raise FrameError("a field that is longer than its frame")
         fields.append(bytes(buffer[start:at]))
     return fields
+
+
+# `struct` would take longer to import than all of this package.
+def _packed(value: int) -> bytes:
+    return value.to_bytes(_LENGTH, "little")
+
+
+def _number_at(buffer: bytearray | memoryview, at: int) -> int:
+    return int.from_bytes(buffer[at : at + _LENGTH], "little")

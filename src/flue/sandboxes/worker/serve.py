@@ -11,7 +11,7 @@ changes takes long, they are sent later.
 from __future__ import annotations
 
 import _thread
-import os
+import posix
 import select
 import time
 
@@ -68,7 +68,7 @@ def warm_up() -> None:
 
 def _be_alone() -> None:
     """Return once no other thread of this process is left, where the system tells: one that has told may still end."""
-    while os.access(_THREADS, os.R_OK) and len(os.listdir(_THREADS)) > 1:  # noqa: PTH208 - pathlib starts slowly
+    while posix.access(_THREADS, posix.R_OK) and len(posix.listdir(_THREADS)) > 1:
         time.sleep(0.0001)
 
 
@@ -88,7 +88,7 @@ class _Running:
 class _Worker:
     def __init__(self, connection: int) -> None:
         self._connection = connection
-        self._woken, self._waker = os.pipe()
+        self._woken, self._waker = posix.pipe()
         self._ended: list[_Running] = []
         self._running: dict[int, _Running] = {}
         self._unsaved = False  # whether something may have changed files since changes were sent
@@ -124,15 +124,17 @@ class _Worker:
         frames, poller, buffer = Frames(), select.poll(), memoryview(bytearray(_PIECE))
         poller.register(self._connection, select.POLLIN)
         poller.register(self._woken, select.POLLIN)
-        self._send(0, b"ready", number(os.getpid()))
-        self._flush()
+        self._send(0, b"ready", number(posix.getpid()))
+        if not poller.poll(0):
+            # Nobody waits yet for more than this.
+            self._flush()
         while True:
             for descriptor, _ in poller.poll(self._patience()):
-                count = os.readv(descriptor, [buffer])
+                count = posix.readv(descriptor, [buffer])
                 if descriptor == self._connection:
                     if not count:
                         # The program has ended, or wants no more of this sandbox.
-                        os._exit(0)
+                        posix._exit(0)
                     for call, fields in frames.feed(buffer[:count]):
                         self._answer(call, fields)
             while self._ended:
@@ -294,7 +296,7 @@ class _Worker:
         except BaseException as error:  # noqa: BLE001 - told to the program
             running.result = error
         self._ended.append(running)
-        os.write(self._waker, b"!")
+        posix.write(self._waker, b"!")
 
     def _finish(self, running: _Running) -> None:
         del self._running[running.call]
@@ -347,4 +349,4 @@ class _Worker:
         self._unsent.clear()
         self._unsent_size = 0
         while left:
-            left = left[os.write(self._connection, left) :]
+            left = left[posix.write(self._connection, left) :]
