@@ -191,6 +191,8 @@ class SlowStore(MemoryStore):
 
         def work() -> None:
             transition = cast("asyncio.Future[None]", begin())
+            if done.cancelled():
+                return
             if (error := transition.exception()) is not None:
                 done.set_exception(error)
             else:

@@ -29,6 +29,7 @@ from flue.messages import AssistantMessage, TextContent, ToolCall, UserMessage
 from flue.ports import Delta
 from flue.testing import ScriptedModel, SequentialIds, call, thinking
 from flue.testing.scripted import INFO
+from flue.testing.store_contract import entry, head
 from tests.engine.log_scene import (
     LOG,
     Process,
@@ -372,3 +373,23 @@ def writes(rows: tuple[EventRow, ...]) -> Any:
     from flue.durable.records import Writes
 
     return Writes(events=rows)
+
+
+async def test_a_log_goes_on_when_whoever_waited_for_its_write_is_cancelled() -> None:
+    """As an abort does that comes while an answer is being written."""
+    store = SlowStore()
+    async with writing(store=store) as process:
+        process.emit(OperationStart, "prompt")
+        written = ClaimedStore(store, process.outbox).append_entries("s", head("a"), [entry("a")], expected=0)
+        waiting = asyncio.ensure_future(asyncio.gather(written))
+        await settled_tasks()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        store.commit()
+        process.emit(Idle)
+        settling = asyncio.create_task(process.settle())
+        await settled_tasks()
+        store.commit()
+        await settling
+        assert values(await process.read()) == process.told

@@ -75,9 +75,14 @@ class Outbox:
         self._consumed += consumed
 
     def write(self, *sessions: SessionAppend) -> asyncio.Future[None]:
-        """Queue a checkpoint of everything that was added; it is done when that is durable."""
+        """Queue a checkpoint of everything that was added; it is done when that is durable.
+
+        Cancelling what this returns changes nothing: how the write went is to be heard here, and by the log.
+        """
         writes, rows = self._take(sessions)
-        written = self._last = self._begin(rows, lambda: self._store.checkpoint(self.claim, writes))
+        self._last = self._begin(rows, lambda: self._store.checkpoint(self.claim, writes))
+        written = asyncio.shield(self._last)
+        written.add_done_callback(_seen)
         return written
 
     async def flush(self) -> None:
@@ -165,7 +170,12 @@ class Outbox:
         return written
 
     def _heard(self, written: asyncio.Future[T]) -> None:
+        _seen(written)
         if not written.cancelled() and self._failure is None:
             self._failure = written.exception()
-        elif not written.cancelled():
-            written.exception()  # or asyncio would complain where nobody awaits it
+
+
+def _seen(written: asyncio.Future[T]) -> None:
+    """Look at how a write went, or asyncio would complain where nobody awaits it."""
+    if not written.cancelled():
+        written.exception()

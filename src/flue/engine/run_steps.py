@@ -37,7 +37,7 @@ class RunSteps:
         """Record JSON text, durably, and use up a message with it."""
         used = () if consumed is None else (consumed,)
         self._attempt.outbox.add(steps=[StepResult(name, body)], consumed=used)
-        await asyncio.shield(self._attempt.outbox.write())
+        await self._attempt.outbox.write()
         self._recorded[name] = body
         self._consumed.update(used)
 
