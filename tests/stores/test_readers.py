@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, cast
+from typing import Any, SupportsIndex, cast
 
 import pytest
 
@@ -49,11 +50,11 @@ class Database:
 
 
 @asynccontextmanager
-async def readers(database: Database) -> AsyncIterator[Readers[Connection]]:
+async def readers(database: Database, *, threads: int = 1) -> AsyncIterator[Readers[Connection]]:
     opened = Readers(
         database.connect,
         database.transaction,
-        threads=1,
+        threads=threads,
         explain=lambda error: ValueError(str(error)),
         is_lost=lambda error: isinstance(error, LostError),
     )
@@ -127,3 +128,30 @@ async def test_closing_waits_for_what_was_asked_for() -> None:
     async with readers(Database()) as opened:
         asked = opened.read(lambda _: 1)
     assert await asked == 1
+
+
+async def test_two_threads_that_see_the_same_idle_connection_take_one_each() -> None:
+    """And the other opens another."""
+    both = threading.Barrier(2)
+
+    class Idle(list[Connection]):
+        """Both look whether there is one before either takes it, and both do that before it is back."""
+
+        def __bool__(self) -> bool:
+            some = len(self) > 0
+            both.wait(5)
+            return some
+
+        def pop(self, at: SupportsIndex = -1) -> Connection:
+            try:
+                return super().pop(at)
+            finally:
+                both.wait(5)
+
+    database = Database()
+    async with readers(database, threads=2) as opened:
+        assert await opened.read(giving(1)) == 1
+        opened._idle = Idle(opened._idle)
+        queries = [giving(n) for n in range(65)]  # one more than one thread runs
+        assert await asyncio.gather(*map(opened.read, queries)) == list(range(65))
+        opened._idle = list(opened._idle)

@@ -99,7 +99,7 @@ class Readers(Generic[C]):
         """Read until all is done or something fails; say whether that was a connection which another may replace."""
         connection, running = None, False
         try:
-            connection = self._idle.pop() if self._idle and again else self._connect()
+            connection = (self._take_idle() if again else None) or self._connect()
             with self._transaction(connection) as transaction:
                 running = True
                 while left:
@@ -117,6 +117,12 @@ class Readers(Generic[C]):
             return False
         self._idle.append(connection)
         return False
+
+    def _take_idle(self) -> C | None:
+        try:
+            return self._idle.pop()
+        except IndexError:  # not looked at before: another thread may come in between
+            return None
 
 
 def _close(connection: _Connection) -> None:
