@@ -152,3 +152,17 @@ async def test_a_closed_writer_refuses_work(writer: GroupCommit) -> None:
         await writer.submit(insert(1))
     with pytest.raises(RuntimeError, match="closed"):
         await writer.settled()
+
+
+async def test_what_follows_a_commit_may_fail_and_the_writer_goes_on(
+    writer: GroupCommit, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was committed is said to be, and what is logged says what went wrong."""
+
+    def fail() -> None:
+        raise OSError("too many open files")
+
+    async with asyncio.timeout(5):
+        assert await writer.submit(insert(1), after=fail) == 1
+        assert await writer.submit(stored) == [1]
+    assert "too many open files" in caplog.text

@@ -320,3 +320,50 @@ async def test_closing_is_heard_also_when_it_is_read_together_with_what_came_jus
     await asyncio.to_thread(reading.wait, 5)
     async with asyncio.timeout(5):
         await asyncio.to_thread(presence.close)
+
+
+@pipes
+def test_an_owner_that_comes_and_dies_while_nobody_looks_is_found_dead(tmp_path: Path) -> None:
+    heard, busy, go_on = Heard(), threading.Event(), threading.Event()
+
+    def tell(wakes: Iterable[Wake]) -> None:
+        heard(told := list(wakes))
+        if Wake("work") in told:
+            busy.set()
+            assert go_on.wait(10)
+
+    one, two = Presence(tmp_path, tell), Presence(tmp_path, lambda _: None)
+    one.register("one")
+    two.ring([Wake("work", "one")])
+    assert busy.wait(10)
+    two.register("two")
+    two.close()
+    go_on.set()
+    assert (heard.next(), heard.next()) == (Wake("work"), Wake("gone"))
+    one.ring([Wake("work")])
+    one.close()
+
+
+@pipes
+async def test_a_process_that_may_open_no_more_files_goes_on_writing_and_hears_of_others_later(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    heard: asyncio.Queue[Wake] = asyncio.Queue()
+    store = SqliteStore(tmp_path / "flue.db")
+    store.listen(heard.put_nowait, events=False)
+    for owner in ("one", "two"):
+        await store.enlist(owner, now=0, lease_until=10**15)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        async with asyncio.timeout(5):
+            await store.admit(admission("s1"), now=0)
+            await store.retire("two", now=0)  # which has the pipes looked at
+            await store.cancel("s1", "enough", now=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    other = Presence(tmp_path / "flue.db-owners", lambda _: None)
+    other.register("other")
+    other.close()
+    async with asyncio.timeout(5):
+        await hear(heard, "gone")
+        await store.aclose()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 import time
 from collections import Counter
@@ -20,6 +21,7 @@ from typing import Any, Literal, TypeVar
 from flue.stores.connection import Connection
 
 T = TypeVar("T")
+logger = logging.getLogger("flue")
 
 
 Work = Callable[[Connection], T]
@@ -248,7 +250,10 @@ class GroupCommit:
             if job.error is not None:
                 job.error = self._explain(job.error)
             elif job.after is not None:
-                job.after()
+                try:
+                    job.after()
+                except Exception:  # it is durable, and whoever waits is to hear so
+                    logger.exception("What follows a commit failed.")
             by_loop.setdefault(job.loop, []).append(job)
         turns = []
         for loop, jobs in by_loop.items():

@@ -36,6 +36,8 @@ _LONGEST_LINE = 512
 _CAPACITY = 65536
 # Of a pipe that is as full as this something may have been dropped.
 _OVERFULL = _CAPACITY // 2
+_AGAIN_MS = 1000
+"""How long a pipe that could not be looked at stays so, at most: when a process has all the files open that it may."""
 
 
 def _name(owner: str) -> str:
@@ -53,6 +55,10 @@ class Presence:
         """Pipes that are read here, by name; with the ear, while there is one."""
         self._others: dict[str, int] = {}
         """Pipes of other processes, open for writing."""
+        self._dead: set[str] = set()
+        """Owners' pipes that were dead when they were found, of which has been told."""
+        self._unseen = False
+        """Whether there may be pipes of others that are in none of these."""
         self._ear = ""
         self._followers = 0
         self._unread: dict[str, bytes] = {}
@@ -160,7 +166,10 @@ class Presence:
             return []
 
     def _owners(self) -> list[str]:
-        return [name for name in self._names() if not name.startswith(_EAR)]
+        """Return the pipes to write to; none while they cannot be listed, as nobody's work may fail for that."""
+        with contextlib.suppress(OSError):
+            return [name for name in self._names() if not name.startswith(_EAR)]
+        return []
 
     def _is_dead(self, name: str) -> bool:
         try:
@@ -219,22 +228,40 @@ class Presence:
         poll = select.poll()
         poll.register(self._self_pipe[0], select.POLLIN)
         with self._lock:
-            own, others = dict(self._own), self._find_others()
+            if self._find_others():
+                return [Wake("gone")]
+            own, others = dict(self._own), dict(self._others)
             for descriptor in own.values():
                 poll.register(descriptor, select.POLLIN)
             for descriptor in others.values():
                 poll.register(descriptor, 0)  # its end is reported without being asked for
-        ready = {descriptor for descriptor, _ in poll.poll()}
+        ready = {descriptor for descriptor, _ in poll.poll(_AGAIN_MS if self._unseen else None)}
         return None if self._closing else self._read(ready, own, others)
 
-    def _find_others(self) -> dict[str, int]:
-        for name in self._names():
-            if name not in self._own and name not in self._others:
-                with contextlib.suppress(OSError):
-                    descriptor = self._others[name] = os.open(self._directory / name, os.O_WRONLY | os.O_NONBLOCK)
-                    if name.startswith(_EAR):
-                        os.write(descriptor, _LOOK_AT_ALL)  # nobody has told it of what came meanwhile
-        return dict(self._others)
+    def _find_others(self) -> bool:
+        """Open the pipes of other processes; say whether an owner had died before that, so that no end is reported."""
+        self._unseen = False
+        try:
+            names = self._names()
+        except OSError:
+            self._unseen = True
+            return False
+        dead = {name for name in names if name not in self._own and name not in self._others and self._meets_dead(name)}
+        news = not dead <= self._dead
+        self._dead = dead
+        return news
+
+    def _meets_dead(self, name: str) -> bool:
+        """Open the pipe of another process; say whether it is an owner's who has died."""
+        try:
+            descriptor = self._others[name] = os.open(self._directory / name, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            self._unseen = self._unseen or error.errno not in (errno.ENXIO, errno.ENOENT)
+            return error.errno == errno.ENXIO and not name.startswith(_EAR)
+        if name.startswith(_EAR):
+            with contextlib.suppress(OSError):
+                os.write(descriptor, _LOOK_AT_ALL)  # nobody has told it of what came meanwhile
+        return False
 
     def _read(self, ready: set[int], own: dict[str, int], others: dict[str, int]) -> list[Wake]:
         wakes: dict[Wake, None] = {}
