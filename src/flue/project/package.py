@@ -49,8 +49,9 @@ class PrivatePackage:
         """Forget the package and its modules. Code of theirs that still runs can no longer import from each other."""
         if self._finder in sys.meta_path:
             sys.meta_path.remove(self._finder)
+        within = f"{self.name}."
         for name in list(sys.modules):
-            if name == self.name or name.startswith(f"{self.name}."):
+            if name == self.name or name.startswith(within):
                 del sys.modules[name]
 
     def load(self, dotted: str) -> ModuleType:
@@ -59,9 +60,8 @@ class PrivatePackage:
 
     def modules(self) -> Iterator[ModuleType]:
         """Yield the modules that are loaded so far."""
-        for name, module in list(sys.modules.items()):
-            if name.startswith(f"{self.name}."):
-                yield module
+        within = f"{self.name}."
+        return iter([module for name, module in list(sys.modules.items()) if name.startswith(within)])
 
     def holds(self, name: str) -> bool:
         """Say whether the source root has a module or package of this top-level name."""
