@@ -128,6 +128,8 @@ class Engine:
         except BaseException:
             self._started = None
             raise
+        if self._draining:
+            return
         self._unlisten = self._store.listen(self._on_wake, events=False)
         self._tasks.start(self._serve(), name="flue engine")
 
@@ -369,6 +371,8 @@ class Engine:
     # --------------------------------------------------------------------------------------- attempts
 
     def _begin(self, claim: Claim, request: Any = None) -> None:
+        if self._draining:
+            return  # begun now it would be interrupted; untouched it is given back when the owner retires
         attempt = self._workers.begin(claim, request)
         if self._heart is None or self._heart.done():
             self._heart = self._tasks.start(self._beat())
@@ -394,5 +398,6 @@ class Engine:
             self._look("due" if parked else "work")
         if self.settings.hibernates and not self._workers and self._heart is not None:
             self._heart.cancel()
+            self._heart = None
         if self._pruning.due and not self._draining:
             self._tasks.start(self._pruning.run())

@@ -1,0 +1,108 @@
+"""The engine by itself: what is claimed, begun and ended in the same moment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from flue.durable.records import Admission, Admitted, Claim, Claimant, Outcome
+from flue.engine.attempt import Attempt, Ending, Settled
+from flue.engine.engine import Engine, EngineSettings
+from flue.stores import MemoryStore
+from flue.testing import SequentialIds, VirtualClock
+from flue.testing.work_contract import admission
+from tests.engine.log_scene import settled_tasks
+
+TIMEOUT_MS = 60_000
+
+
+async def test_what_is_claimed_while_the_engine_stops_is_given_back_untouched() -> None:
+    """Begun, it would not know that it is to stop, and be interrupted: of a workflow, the run would end."""
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    class SlowStore(MemoryStore):
+        async def claim(
+            self, claimants: Sequence[Claimant], *, now: int, lanes: Collection[str] | None = None
+        ) -> list[Claim]:
+            claims = await super().claim(claimants, now=now, lanes=lanes)
+            if claims:
+                asked.set()
+                await answer.wait()
+            return claims
+
+    driven: list[str] = []
+
+    async def drive(attempt: Attempt) -> Ending:
+        driven.append(attempt.claim.id)
+        await asyncio.Event().wait()
+        return Settled(Outcome("completed"))
+
+    store, clock = SlowStore(), VirtualClock()
+    engine = Engine(store, clock, SequentialIds(), drive)
+    await engine.admit(admission("s1", "one"))
+    await settled_tasks()
+    await store.admit(admission("s2", "two"), now=0)
+    await asked.wait()
+    draining = asyncio.create_task(engine.drain(5))
+    await settled_tasks()
+    answer.set()
+    await clock.advance(5)
+    await draining
+    assert driven == ["s1"]
+    states = [await store.get_submission(id) for id in ("s1", "s2")]
+    assert [(found.state, found.interruptions) for found in states if found] == [("queued", 1), ("queued", 0)]
+
+
+async def test_the_lease_of_work_that_begins_as_the_last_one_ends_is_renewed_and_its_deadline_kept() -> None:
+    """In a process that keeps no timer while nothing runs."""
+    go_on = asyncio.Event()
+
+    class Store(MemoryStore):
+        async def admit(self, admission: Admission, **options: Any) -> Admitted:
+            if admission.id == "s2":
+                attempt = engine._workers.find("s1")
+                assert attempt is not None
+                await attempt.rest
+            return await super().admit(admission, **options)
+
+    async def drive(attempt: Attempt) -> Ending:
+        await go_on.wait()
+        if attempt.claim.id == "s2":
+            await asyncio.Event().wait()
+        return Settled(Outcome("completed"))
+
+    store, clock = Store(), VirtualClock()
+    settings = EngineSettings(hibernates=True)
+    engine = Engine(store, clock, SequentialIds(), drive, settings=settings)
+    await engine.admit(admission("s1", "one"))
+    later = asyncio.create_task(engine.admit(admission("s2", "two", timeout_ms=TIMEOUT_MS)))
+    await settled_tasks()
+    go_on.set()
+    await later
+    await clock.advance(TIMEOUT_MS / 1000)
+    found = await store.get_submission("s2")
+    assert found is not None
+    assert found.outcome == "failed"
+    await engine.drain(0)
+
+
+async def test_an_engine_that_is_stopped_while_it_starts_does_not_go_on() -> None:
+    enlisted = asyncio.Event()
+
+    class SlowStore(MemoryStore):
+        async def enlist(self, owner: str, *, now: int, lease_until: int) -> None:
+            await enlisted.wait()
+            await super().enlist(owner, now=now, lease_until=lease_until)
+
+    async def drive(attempt: Attempt) -> Ending:
+        return Settled(Outcome("completed"))
+
+    engine = Engine(SlowStore(), VirtualClock(), SequentialIds(), drive)
+    starting = asyncio.create_task(engine.start())
+    await settled_tasks()
+    await engine.drain(0)
+    enlisted.set()
+    await starting
+    await settled_tasks()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
