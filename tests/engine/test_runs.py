@@ -83,7 +83,7 @@ class Paid:
     async def run(self, ctx: flue.FlueContext) -> Any:
         self.bodies += 1
         first = await ctx.step("first", self.charge, "a")
-        await ctx.sleep(3600)
+        await ctx.sleep(300)
         second = await ctx.step("second", self.charge, "b")
         return [first, second, ctx.lineage_id]
 
@@ -143,7 +143,7 @@ async def test_a_long_sleep_parks_the_run_and_it_goes_on_under_its_own_id() -> N
         found = await service.get_submission(ticket.id)
         assert found is not None
         assert (found.state, found.park_reason, service.engine.running) == ("parked", "sleep", 0)
-        await clock.advance(3600)
+        await clock.advance(300)
         assert json.loads((await ticket.outcome()).result or "") == ["A", "B", ticket.id]
     assert (paid.charged, paid.bodies) == (["a", "b"], 2)
 

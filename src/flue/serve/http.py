@@ -32,6 +32,7 @@ KEEP_ALIVE_SECONDS = 75
 
 _AFTER_CUT_SECONDS = 0.2
 _DATE_SECONDS = 1.0
+_LEFT_SECONDS = 0.01
 _TOO_LARGE = b"The head of the request is too large."
 
 
@@ -199,6 +200,24 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.ready.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # uvicorn's own waits a tenth of a second before it looks whether anybody is left.
+        for server in self.servers:
+            server.close()
+        for listening in sockets or ():
+            listening.close()
+        state = self.server_state
+        for connection in tuple(state.connections):
+            connection.shutdown()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.config.timeout_graceful_shutdown):
+                left = True
+                while left:
+                    await asyncio.sleep(_LEFT_SECONDS)  # first of all: somebody may just have been let in
+                    left = bool(state.connections or state.tasks)
+        for task in tuple(state.tasks):
+            task.cancel()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
