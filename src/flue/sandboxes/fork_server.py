@@ -56,7 +56,10 @@ class ForkServer:
     """
 
     def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise no_process(error) from error
         try:
             process = _start_process(theirs)
         except BaseException:
@@ -69,7 +72,7 @@ class ForkServer:
             _hand_over(_modules(), ours)
         except OSError as error:
             self._end()
-            raise _no_process(error) from error
+            raise no_process(error) from error
         self._heard = b""
         self._ends: OrderedDict[int, int] = OrderedDict()
         self._asked: dict[int, asyncio.Future[int]] = {}
@@ -164,7 +167,7 @@ def _start_process(stdin: socket.socket) -> subprocess.Popen[bytes]:
             start_new_session=True,
         )
     except OSError as error:
-        raise _no_process(error) from error
+        raise no_process(error) from error
 
 
 @cache
@@ -190,7 +193,8 @@ def _hand_over(modules: bytes, to: socket.socket) -> None:
     to.sendall(modules)
 
 
-def _no_process(error: OSError) -> SandboxError:
+def no_process(error: OSError) -> SandboxError:
+    """Return the error for what the system does not let us start."""
     return SandboxError(f"No process could be started for sandboxes: {error}.")
 
 

@@ -275,17 +275,21 @@ class IsolatedEngine:
                 self._pool.rest(self)
 
     async def _attach(self) -> None:
-        if self._held.closed:
-            raise SandboxError("The sandbox is closed.")
+        self._check_open()
         self._held.let_go()
         worker = await self._pool.take()
         self._held.worker, self._changed = worker, 0
         try:
+            self._check_open()  # it may have waited long for the worker
             await self._fill(worker)
         except BaseException:
             self._held.let_go()
             raise
         self._given = None
+
+    def _check_open(self) -> None:
+        if self._held.closed:
+            raise SandboxError("The sandbox is closed.")
 
     async def _fill(self, worker: Worker) -> None:
         """Send a worker its limits and files. The call that follows goes along; what hinders these is its answer."""

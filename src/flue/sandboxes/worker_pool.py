@@ -12,7 +12,7 @@ from typing import Protocol, Self
 
 from flue.errors import DefinitionError, SandboxError, UsageError
 from flue.sandboxes.engine import Limits
-from flue.sandboxes.fork_server import ForkServer
+from flue.sandboxes.fork_server import ForkServer, no_process
 from flue.sandboxes.isolation import default_pool, set_default_pool, unset_default_pool
 from flue.sandboxes.places import WORKSPACE
 from flue.sandboxes.worker.frames import number
@@ -170,9 +170,12 @@ class WorkerPool:
             server = self._fork_server()
             try:
                 return Worker(server)
-            except OSError:
+            except ConnectionError:
                 # It has just ended.
                 server.abandon()
+            except OSError as error:
+                # It has not, and others have workers of it.
+                raise no_process(error) from error
         raise SandboxError("No process could be started for a sandbox.")
 
     def _fork_spare(self) -> Worker:
@@ -209,7 +212,8 @@ class WorkerPool:
             _, (tenant, _) = self._resting.popitem(last=False)
             alive = tenant()
             if alive is not None:
-                await alive.park()
+                # Not with the task that asks: cancelled, it would leave a worker that nobody uses and nobody gets.
+                await asyncio.wait({self._park(alive)})
                 return
         self._changed.clear()
         await self._changed.wait()
@@ -226,9 +230,13 @@ class WorkerPool:
             del self._resting[name]
             alive = tenant()
             if alive is not None:
-                task = loop.create_task(alive.park())
-                self._parking.add(task)
-                task.add_done_callback(self._parking.discard)
+                self._park(alive)
+
+    def _park(self, tenant: Tenant) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(tenant.park())
+        self._parking.add(task)
+        task.add_done_callback(self._parking.discard)
+        return task
 
 
 _own: dict[asyncio.AbstractEventLoop, tuple[WorkerPool, AsyncGenerator[None]]] = {}
