@@ -221,6 +221,25 @@ async def test_a_session_begun_anew_while_a_write_was_lost_is_left_alone(turns: 
     assert await store.load_session(KEY) == before
 
 
+@pytest.mark.parametrize("failure", ["", "lost", "unheard"])
+async def test_several_may_wait_for_the_disk_at_once_and_each_entry_is_written_once(failure: str) -> None:
+    """A decision on a tool call is written while the turn loop writes."""
+    store = Counting()
+    history = new(store)
+    await talk(history, 1)
+    if failure:
+        store.fail = [failure]
+    waiting = []
+    for _ in range(3):
+        ask(history)
+        waiting.append(asyncio.create_task(history.durable()))
+        await asyncio.sleep(0)
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [DurabilityError if failure else type(None)] + 2 * [type(None)]
+    await talk(history, 1)
+    assert (await load(store)).path == history.path
+
+
 async def test_an_export_has_all_entries() -> None:
     history = new(MemoryStore())
     await talk(history, 10)

@@ -62,6 +62,7 @@ class History:
         self._unconfirmed: list[Entry] = []
         self._queued = 0  # of the unconfirmed entries
         self._writes: list[Awaitable[None]] = []
+        self._waiting = asyncio.Lock()
         self._head_changed = True
         self._failed = False
         self._tallies: list[Tally] = []
@@ -162,23 +163,25 @@ class History:
         After a failure the next call finds out what the store holds and writes the rest. When somebody else has
         changed the session, nothing more is written: the error has the code `session_conflict`, now and later.
         """
-        if self.stale:
-            raise self._conflict()
-        if self._failed:
-            await self._reconcile()
-        self.write()
-        writes, self._writes, queued = self._writes, [], self._queued
-        try:
-            outcomes = await asyncio.gather(*writes, return_exceptions=True)
-        except asyncio.CancelledError:
-            self._failed = True
-            raise
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
+        self.write()  # at once, whoever is waiting already
+        async with self._waiting:
+            if self.stale:
+                raise self._conflict()
+            if self._failed:
+                await self._reconcile()
+            self.write()
+            writes, self._writes, queued = self._writes, [], self._queued
+            try:
+                outcomes = await asyncio.gather(*writes, return_exceptions=True)
+            except asyncio.CancelledError:
                 self._failed = True
-                self.stale = isinstance(outcome, DurabilityError) and outcome.code == "session_conflict"
-                raise outcome
-        self._confirm(queued)
+                raise
+            for outcome in outcomes:
+                if isinstance(outcome, BaseException):
+                    self._failed = True
+                    self.stale = isinstance(outcome, DurabilityError) and outcome.code == "session_conflict"
+                    raise outcome
+            self._confirm(queued)
 
     async def settle(self) -> None:
         """Like `durable`, where nobody waits for the outcome: a failure is logged, and the next write repeats it."""
