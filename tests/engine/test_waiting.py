@@ -3,13 +3,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 import flue
 from flue.definitions.agent import Agent
-from flue.durable.records import Claim, Outcome, Submission
+from flue.durable.records import Claim, Outcome, Submission, Writes
 from flue.engine.admissions import session_lane
 from flue.engine.service import Service, Ticket
 from flue.harness.files_note import NEW_SANDBOX
@@ -36,7 +37,8 @@ class Careful:
             self.ran.append(text)
             return "Noted."
 
-        self.agent: Agent = flue.create_agent(model=ScriptedModel(itertools.repeat(self.answer)), tools=[deploy, note])
+        self.tools, self.model = (deploy, note), ScriptedModel(itertools.repeat(self.answer))
+        self.agent: Agent = flue.create_agent(model=self.model, tools=self.tools)
 
     def answer(self, request: RecordedRequest) -> Any:
         if texts(request.messages[-1:]) == ["user: Ship it."]:
@@ -70,6 +72,78 @@ async def test_a_denied_call_is_not_run_and_the_model_reads_why() -> None:
         await service.decide("chat", "ann", "d1", approved=False, reason="It is Friday.")
         assert "It is Friday." in ((await ticket.outcome()).result or "")
     assert careful.ran == ["begun"]
+
+
+@pytest.mark.parametrize(("approved", "told"), [(True, "Deployed to prod."), (False, "A person denied this call")])
+async def test_a_call_that_is_decided_while_another_runs_goes_on_after_it(approved: bool, told: str) -> None:
+    careful, going, gate = Careful(), asyncio.Event(), asyncio.Event()
+
+    @flue.tool
+    async def note(text: str) -> str:
+        """Note."""
+        going.set()
+        await gate.wait()
+        return "Noted."
+
+    deploy, _ = careful.tools
+    agent = flue.create_agent(model=careful.model, tools=[deploy, note])
+    async with serving(catalog({"chat": agent}), MemoryStore()) as service:
+        ticket = await service.prompt("chat", "ann", "Ship it.")
+        await going.wait()
+        await service.decide("chat", "ann", "d1", approved=approved)
+        gate.set()
+        async with asyncio.timeout(5):
+            assert told in ((await ticket.outcome()).result or "")
+    assert careful.ran == (["prod"] if approved else [])
+
+
+class Meanwhile:
+    """A store in which something is done, once, while a prompt that is about to be parked writes for the last time.
+
+    That is when the heads it has written have had `sign` in their metadata so often.
+    """
+
+    def __init__(self, store: MemoryStore, sign: str, often: int, do: Callable[[], Awaitable[None]]) -> None:
+        self._store = store
+        self._sign = sign
+        self._left = often
+        self._do = do
+        self._loaded = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def load_messages(self, address: str) -> Any:
+        messages = await self._store.load_messages(address)
+        if messages:
+            asyncio.get_running_loop().call_soon(self._loaded.set)
+        return messages
+
+    async def checkpoint(self, claim: Claim, writes: Writes) -> None:
+        await self._store.checkpoint(claim, writes)
+        self._left -= any(self._sign in str(append.head.metadata) for append in writes.sessions)
+        if self._left == 0:
+            self._left = -1
+            await self._do()
+            await self._loaded.wait()
+            await asyncio.sleep(0)
+
+
+# DUR-33
+async def test_a_decision_that_comes_in_the_moment_before_a_prompt_is_parked_lets_it_go_on() -> None:
+    """It is used up then, so that the store would not see it any more: parked, the prompt would wait for ever."""
+    careful = Careful()
+
+    async def decide() -> None:
+        await service.decide("chat", "ann", "d1", approved=True)
+
+    # With the first head the call asks for its approval.
+    store = Meanwhile(MemoryStore(), "'pending'", 2, decide)
+    async with serving(catalog({"chat": careful.agent}), store) as service:
+        ticket = await service.prompt("chat", "ann", "Ship it.")
+        async with asyncio.timeout(5):
+            assert "Deployed to prod." in ((await ticket.outcome()).result or "")
+    assert careful.ran == ["begun", "prod"]
 
 
 # DUR-33
@@ -278,6 +352,56 @@ async def test_a_used_up_budget_parks_the_prompt_and_a_larger_one_continues_it()
         assert isinstance(again, Submission)
         await service.raise_budget("chat", "ann", {"turns": 9})
         assert json.loads((await ticket.outcome()).result or "")["text"] == "Done."
+
+
+# DUR-33
+async def test_a_budget_that_is_raised_in_the_moment_before_a_prompt_is_parked_lets_it_go_on() -> None:
+    agent = flue.create_agent(model=ScriptedModel([call("bash", {"command": "echo 1"}), "Done."]), budget={"turns": 1})
+
+    async def allow() -> None:
+        await service.raise_budget("chat", "ann", {"turns": 2})
+
+    async with serving(catalog({"chat": agent}), Meanwhile(MemoryStore(), "'spent'", 1, allow)) as service:
+        ticket = await service.prompt("chat", "ann", "Go.")
+        async with asyncio.timeout(5):
+            assert json.loads((await ticket.outcome()).result or "")["text"] == "Done."
+
+
+# DUR-33
+@pytest.mark.parametrize("done", MOMENTS)
+async def test_a_raised_budget_survives_the_death_of_its_process_at_every_write(done: bool) -> None:
+    """It is raised once more only when the process died before the first was accepted."""
+    for at in itertools.count(1):
+        agent = flue.create_agent(model=ScriptedModel(itertools.repeat(two_commands)), budget={"turns": 1})
+        offers, store = catalog({"chat": agent}), MemoryStore()
+        accepted: list[str] = []
+        raised: list[bool] = []
+
+        async def spend(service: Service, accepted: list[str] = accepted, raised: list[bool] = raised) -> None:
+            ticket = await service.prompt("chat", "ann", "Go.")
+            accepted.append(ticket.id)
+            await parked(ticket)
+            await service.raise_budget("chat", "ann", {"turns": 3})
+            raised.append(True)
+            await ticket.outcome()
+
+        cut = await crash(offers, store, at, spend, done=done)
+        async with serving(offers, store) as service:
+            await service.start()
+            for id in accepted:
+                ended = await service.engine.outcome(id, until=parked_twice)
+                if isinstance(ended, Submission) and ended.park_reason == "budget":
+                    assert not raised, at
+                    await service.raise_budget("chat", "ann", {"turns": 3})
+                assert (await settled(service, id)).kind == "completed", at
+        if cut.at is None:
+            return
+
+
+def two_commands(request: RecordedRequest) -> Any:
+    """Call a command, and another, and answer."""
+    done = sum(text.startswith("toolResult") for text in texts(request.messages))
+    return "Done." if done == 2 else call("bash", {"command": f"echo {done}"})
 
 
 def parked_twice(found: Submission) -> bool:

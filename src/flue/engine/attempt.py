@@ -34,6 +34,11 @@ class Parked:
 
 
 @dataclass(frozen=True, slots=True)
+class Again:
+    """What the work was about to wait for is there: it goes on at once, under the same claim."""
+
+
+@dataclass(frozen=True, slots=True)
 class Released:
     """The work stopped where anybody can go on with it."""
 
@@ -46,7 +51,7 @@ class Restarted:
     error: str
 
 
-Ending = Settled | Parked | Released | Restarted
+Ending = Settled | Parked | Again | Released | Restarted
 
 
 class Attempt:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from flue.definitions.budget import Budget, as_budget
 from flue.definitions.tool import ToolResult
 from flue.durable.records import JournalRecord
 from flue.engine.attempt import Attempt
@@ -14,9 +15,10 @@ from flue.events import Emitter
 from flue.harness.history import History
 from flue.harness.journal import Paused
 from flue.harness.meter import Meter
-from flue.messages import ToolCall, Usage, content_from_json
+from flue.messages import Json, ToolCall, Usage, content_from_json
 
 INPUT = "input"
+BUDGET = "budget"
 
 
 class PromptJournal:
@@ -36,6 +38,7 @@ class PromptJournal:
         self._emitter: Emitter | None = None
         self._attempt = attempt
         self._before: Usage | None = None
+        self._budget: Budget | None = None
         self._spent: dict[str, Any] = {}
         self._started: set[str] = set()
         self._results: dict[str, ToolResult] = {}
@@ -47,6 +50,8 @@ class PromptJournal:
             case "note" if record.key == INPUT:
                 self.applied = True
                 self._before = Usage.from_json(json.loads(record.body))
+            case "note" if record.key == BUDGET:
+                self._budget = as_budget(json.loads(record.body))
             case "request":
                 self.open_request = record.key, json.loads(record.body)["index"]
             case "answer":
@@ -63,6 +68,8 @@ class PromptJournal:
         self.history, self.meter, self._emitter = history, meter, emitter
         if meter.turns < self._spent.get("turns", 0):
             meter.restore(self._spent)
+        if self._budget is not None:
+            meter.budget = self._budget
 
     @property
     def usage(self) -> Usage:
@@ -90,6 +97,12 @@ class PromptJournal:
         self._new_answer()
         spent = replace(self.meter, usage=self.meter.usage + usage, turns=self.meter.turns + 1)
         self._add("answer", turn_id, spent.to_json())
+
+    def budget_raised(self, budget: Json) -> None:
+        """Let the prompt go on within another budget, in later attempts, too."""
+        assert self.meter is not None
+        self.meter.budget = as_budget(budget)
+        self._add("note", BUDGET, budget)
 
     def tool_started(self, call: ToolCall) -> None:
         """Note that the call may have had its effect."""

@@ -18,11 +18,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from flue.definitions.budget import as_budget
 from flue.durable.records import JournalRecord, Message, Outcome, Submission, Wait
 from flue.engine.attempt import (
     EXCEEDED_TIMEOUT,
     EXHAUSTED_ATTEMPTS,
+    Again,
     Attempt,
     Ending,
     Parked,
@@ -98,7 +98,7 @@ class Prompts:
                 raise
             finally:
                 self._running.pop(submission.id, None)
-        if isinstance(ending, Parked):
+        if isinstance(ending, Parked | Again):
             await self._keep(submission.id, opened)
         else:
             await opened.context.close()
@@ -165,6 +165,11 @@ class _Prompt:
         self._context = opened.context
         self._harness = opened.harness
         self._session = opened.session
+        self._taking = asyncio.Lock()
+        self._paused = False
+        """Whether it comes to rest: what is sent from here on is for whoever goes on with it."""
+        self._raised = False
+        """Whether a budget was raised while it ran."""
         journal.attach(opened.session.history, opened.harness.meter, opened.context.emitter)
 
     async def run(self) -> Ending:
@@ -206,7 +211,7 @@ class _Prompt:
         try:
             reply = await handle
         except Paused as paused:
-            return self._paused(paused)
+            return await self._pause(paused)
         except DurabilityError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever made the prompt fail is how it ended
@@ -250,22 +255,30 @@ class _Prompt:
         emit(scope, Idle)
         return Outcome("completed", result=_json(reply))
 
-    def _paused(self, paused: Paused) -> Ending:
+    async def _pause(self, paused: Paused) -> Ending:
         if paused.reason == "stop":
             return Released()
-        if paused.reason == "budget":
-            return Parked(Wait("budget", names=(BUDGET,)))
-        return Parked(Wait("approval", names=tuple(APPROVAL + name for name in paused.names)))
+        async with self._taking:
+            self._paused = True
+        # What was taken in before is used up, and nothing that the store sees when the prompt is to be parked.
+        pending = {approval.tool_call_id for approval in self._session.approvals.pending}
+        if self._raised if paused.reason == "budget" else not pending.issuperset(paused.names):
+            await self._attempt.outbox.flush()
+            return Again()
+        names = (BUDGET,) if paused.reason == "budget" else tuple(APPROVAL + name for name in paused.names)
+        return Parked(Wait(paused.reason, names=names))
 
     async def _take_messages(self) -> None:
         """Take in decisions and budgets that were sent to the prompt; each is used up with its effect (DUR-33)."""
-        for message in await self._prompts.messages(self._submission):
-            body: Any = json.loads(message.body)
-            if message.name == BUDGET:
-                self._harness.meter.budget = as_budget(body)
-                self._attempt.outbox.add(consumed=[message.id])
-            elif message.name.startswith(APPROVAL):
-                await self._decide(message.name.removeprefix(APPROVAL), message.id, body)
+        async with self._taking:
+            for message in () if self._paused else await self._prompts.messages(self._submission):
+                body: Any = json.loads(message.body)
+                if message.name == BUDGET:
+                    self._journal.budget_raised(body)
+                    self._attempt.outbox.add(consumed=[message.id])
+                    self._raised = True
+                elif message.name.startswith(APPROVAL):
+                    await self._decide(message.name.removeprefix(APPROVAL), message.id, body)
 
     async def _decide(self, call_id: str, message_id: str, body: Any) -> None:
         approvals = self._session.approvals

@@ -10,7 +10,7 @@ from typing import Any
 from flue.durable.outbox import Outbox
 from flue.durable.port import DurableStore
 from flue.durable.records import Claim, Outcome
-from flue.engine.attempt import Attempt, Ending, Parked, Released, Restarted, Settled, StopReason, failure
+from flue.engine.attempt import Again, Attempt, Ending, Parked, Released, Restarted, Settled, StopReason, failure
 from flue.engine.tasks import Tasks
 from flue.errors import DurabilityError, FlueError
 from flue.ports import Clock
@@ -144,6 +144,9 @@ class Workers:
                     # A message, or a wish to abort, came in between. The latter shows when the claim is renewed.
                     await self._renew()
                     return False
+            case Again():
+                attempt.phase = "driving"
+                return False
             case Released():
                 await outbox.release(now=now)
             case Restarted(admission, error):

@@ -313,8 +313,7 @@ class TurnLoop:
             # Also on the way out of an abort: a call without a result is one that no provider accepts.
             waiting = []
             for call, result in zip(calls, results, strict=True):
-                approval = self.approvals.find(call.id)
-                if result is None and self.parked and approval is not None and approval.state == "pending":
+                if result is None and self.parked and self._is_pending(call):
                     waiting.append(call.id)
                     continue
                 messages.append(self._record_result(call, result or ToolResult.from_text(ABORTED, is_error=True)))
@@ -331,12 +330,15 @@ class TurnLoop:
     async def _run_calls(self, calls: Sequence[ToolCall], results: list[ToolResult | None]) -> None:
         """Fill in the results that are missing; those of calls that wait for approval may stay so."""
         missing = [position for position, result in enumerate(results) if result is None]
-        if len(missing) == 1:
-            results[missing[0]] = await self._run_call(calls[missing[0]])
-            return
-        async with asyncio.TaskGroup() as group:
-            for position in missing:
-                group.create_task(self._run_into(results, position, calls[position]))
+        while missing:
+            if len(missing) == 1:
+                results[missing[0]] = await self._run_call(calls[missing[0]])
+            else:
+                async with asyncio.TaskGroup() as group:
+                    for position in missing:
+                        group.create_task(self._run_into(results, position, calls[position]))
+            # What was decided while other calls ran goes on here.
+            missing = [at for at in missing if results[at] is None and not self._is_pending(calls[at])]
 
     async def _run_into(self, results: list[ToolResult | None], position: int, call: ToolCall) -> None:
         result = results[position] = await self._run_call(call)
@@ -373,7 +375,7 @@ class TurnLoop:
         try:
             arguments = check_arguments(tool.name, tool.parameters, call.arguments)
             if await tool.needs_approval(arguments, context):
-                if not await self._decided(call):
+                if not await self._may_go_on(call):
                     return None
                 if denial := await self._await_approval(call):
                     return denial
@@ -393,13 +395,17 @@ class TurnLoop:
             failed = ToolResult.from_text(str(error) or type(error).__name__, {}, is_error=True)
             return await to_result(failed, context)
 
-    async def _decided(self, call: ToolCall) -> bool:
+    async def _may_go_on(self, call: ToolCall) -> bool:
         """Ask for approval unless that was done before; say whether to wait for the decision here."""
         if (await self.approvals.request(call)).state != "pending":
             return True
         self._emit(ApprovalRequest, call.name, call.id, call.arguments)
         self.parked = self.parked or self.journal.parks
         return not self.journal.parks
+
+    def _is_pending(self, call: ToolCall) -> bool:
+        approval = self.approvals.find(call.id)
+        return approval is not None and approval.state == "pending"
 
     async def _await_approval(self, call: ToolCall) -> ToolResult | None:
         """Wait for a person's word on a call; return what the model is told when it is no."""
