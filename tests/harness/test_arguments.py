@@ -6,7 +6,6 @@ import copy
 import json
 from typing import Any
 
-import jsonschema
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -337,6 +336,8 @@ ROOTS = st.builds(
 @example({"enum": [1]}, True)
 @example({"uniqueItems": True}, [1, 1.0])
 def test_validation_agrees_with_the_jsonschema_package(schema: dict[str, Any], value: Any) -> None:
+    import jsonschema
+
     expected = jsonschema.Draft202012Validator(schema).is_valid(value)
     assert (find_issues(schema, value) == []) is expected, json.dumps([schema, value])
 

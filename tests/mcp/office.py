@@ -10,14 +10,14 @@ import base64
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mcp import types
-from mcp.server.lowlevel import Server
+if TYPE_CHECKING:
+    from mcp import types
+    from mcp.server.lowlevel import Server
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(24)).decode()
 ANYTHING: dict[str, Any] = {"type": "object"}
-Answer = types.CallToolResult | list[Any]
 
 
 @dataclass
@@ -41,12 +41,16 @@ class Office:
         self.add(name, **of_tool)
 
         async def answer(_: dict[str, Any]) -> types.CallToolResult:
+            from mcp import types
+
             return types.CallToolResult(content=list(content), **fields)
 
         self.answers[name] = answer
 
     def add(self, name: str, **fields: Any) -> None:
         """List a tool on the last page."""
+        from mcp import types
+
         if not self.pages:
             self.pages.append([])
         self.pages[-1].append(types.Tool(name=name, **{"input_schema": ANYTHING, **fields}))
@@ -57,15 +61,21 @@ class Office:
 
     def server(self) -> Server[Any]:
         """Return the server."""
+        from mcp.server.lowlevel import Server
+
         return Server("office", instructions="Ask politely.", on_list_tools=self._list, on_call_tool=self._call)
 
     async def _list(self, _context: Any, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
+        from mcp import types
+
         page = int(params.cursor) if params and params.cursor else 0
         last = page + 1 >= len(self.pages)
         following = self.next_cursors[page] if self.next_cursors else None if last else str(page + 1)
         return types.ListToolsResult(tools=self.pages[page] if self.pages else [], next_cursor=following)
 
     async def _call(self, _context: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
+        from mcp import types
+
         arguments = params.arguments or {}
         self.calls.append((params.name, arguments))
         match params.name:
@@ -82,6 +92,8 @@ class Office:
         return await self.answers[params.name](arguments)
 
     async def _wait(self) -> types.CallToolResult:
+        from mcp import types
+
         self.started.set()
         try:
             await self.release.wait()

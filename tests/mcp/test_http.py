@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
-from mcp import types
 
 from flue.definitions.tool import ToolResult
 from flue.mcp import McpError, connect_mcp_server
 from flue.messages import ImageContent, TextContent
+from tests.lazily import Lazily
 from tests.mcp.conftest import Call, patient, served
 from tests.mcp.office import PNG, Office, usual
+
+if TYPE_CHECKING:
+    from mcp import types
+else:
+    types = Lazily("mcp.types")
 
 TRANSPORTS = pytest.mark.parametrize("transport", ["streamable-http", "sse"])
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import base64
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mcp import types
 
 from flue.errors import UsageError
 from flue.mcp.results import tool_result
 from flue.mcp.tools import listed_tools, tool_name
 from flue.messages import ImageContent, TextContent
+from tests.lazily import Lazily
 from tests.mcp.office import PNG
+
+if TYPE_CHECKING:
+    from mcp import types
+else:
+    types = Lazily("mcp.types")
 
 
 def listed(name: str = "find", schema: Any = None, **fields: Any) -> types.Tool:

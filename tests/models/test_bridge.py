@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -25,35 +26,26 @@ from flue.messages import (
     message_from_json,
 )
 from flue.models import Httpx2Transport, Models, register_model
+from flue.models.pydantic_ai_bridge import PydanticAIModel, bridged_model
 from flue.ports import Delta, Model, ModelRequest
 from flue.registrations import Registrations, using_registrations
+from tests.lazily import Lazily
 
-pydantic_ai = pytest.importorskip("pydantic_ai")
+pytestmark = pytest.mark.skipif(find_spec("pydantic_ai") is None, reason="needs the extra: pydantic-ai")
 
-from pydantic_ai import exceptions  # noqa: E402
-from pydantic_ai.messages import (  # noqa: E402
-    BinaryContent,
-    ModelMessage,
-    ModelResponse,
-    ThinkingPart,
-    ToolCallPart,
-    ToolReturnPart,
-    UserPromptPart,
-)
-from pydantic_ai.messages import ModelRequest as PydanticRequest  # noqa: E402
-from pydantic_ai.models.function import (  # noqa: E402
-    AgentInfo,
-    DeltaThinkingPart,
-    DeltaToolCall,
-    FunctionModel,
-)
-from pydantic_ai.models.test import TestModel  # noqa: E402
-
-from flue.models.pydantic_ai_bridge import PydanticAIModel, bridged_model  # noqa: E402
+if TYPE_CHECKING:
+    from pydantic_ai import exceptions
+    from pydantic_ai import messages as parts
+    from pydantic_ai.models import function as scripted
+    from pydantic_ai.models import test as trial
+else:
+    exceptions = Lazily("pydantic_ai.exceptions")
+    parts = Lazily("pydantic_ai.messages")
+    scripted = Lazily("pydantic_ai.models.function")
+    trial = Lazily("pydantic_ai.models.test")
 
 LOOK = ToolSpec("look", "Look somewhere.", {"type": "object", "properties": {"at": {"type": "string"}}})
 PNG = ImageContent("iVBORw0KGgo=", "image/png")
-Script = Callable[[list[ModelMessage], AgentInfo], AsyncIterator[Any]]
 
 
 class Recorder:
@@ -61,10 +53,10 @@ class Recorder:
 
     def __init__(self, *pieces: Any) -> None:
         self.pieces = pieces
-        self.messages: list[ModelMessage] = []
-        self.info: AgentInfo | None = None
+        self.messages: list[parts.ModelMessage] = []
+        self.info: scripted.AgentInfo | None = None
 
-    async def __call__(self, messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[Any]:
+    async def __call__(self, messages: list[parts.ModelMessage], info: scripted.AgentInfo) -> AsyncIterator[Any]:
         self.messages, self.info = messages, info
         for piece in self.pieces:
             if isinstance(piece, Exception):
@@ -72,7 +64,7 @@ class Recorder:
             yield piece
 
     def model(self) -> PydanticAIModel:
-        return PydanticAIModel(FunctionModel(stream_function=self))
+        return PydanticAIModel(scripted.FunctionModel(stream_function=self))
 
 
 async def ask(model: Model, *messages: Message, **options: Any) -> tuple[list[Delta], AssistantMessage]:
@@ -117,12 +109,12 @@ async def test_system_prompt_tools_and_limit_reach_the_model() -> None:
 
 async def test_thinking_and_calls_come_as_blocks_in_order() -> None:
     recorder = Recorder(
-        {0: DeltaThinkingPart(content="so ")},
-        {0: DeltaThinkingPart(content="what", signature="sig")},
+        {0: scripted.DeltaThinkingPart(content="so ")},
+        {0: scripted.DeltaThinkingPart(content="what", signature="sig")},
         "Let me look.",
-        {1: DeltaToolCall(name="look", json_args='{"at":', tool_call_id="c1")},
-        {1: DeltaToolCall(json_args='"x"}')},
-        {2: DeltaToolCall(name="look", json_args='{"at":"y"}', tool_call_id="c2")},
+        {1: scripted.DeltaToolCall(name="look", json_args='{"at":', tool_call_id="c1")},
+        {1: scripted.DeltaToolCall(json_args='"x"}')},
+        {2: scripted.DeltaToolCall(name="look", json_args='{"at":"y"}', tool_call_id="c2")},
     )
     deltas, answer = await ask(recorder.model(), tools=[LOOK])
     thought, said, *calls = answer.content
@@ -136,7 +128,8 @@ async def test_thinking_and_calls_come_as_blocks_in_order() -> None:
 
 async def test_the_conversation_goes_back_in_pydantic_ais_own_parts() -> None:
     recorder = Recorder(
-        {0: DeltaThinkingPart(content="so", signature="sig")}, {1: DeltaToolCall("look", "{}", tool_call_id="c1")}
+        {0: scripted.DeltaThinkingPart(content="so", signature="sig")},
+        {1: scripted.DeltaToolCall("look", "{}", tool_call_id="c1")},
     )
     model = recorder.model()
     _, answer = await ask(model)
@@ -144,19 +137,19 @@ async def test_the_conversation_goes_back_in_pydantic_ais_own_parts() -> None:
     result = ToolResultMessage("c1", "look", (TextContent("seen"), PNG), None, is_error=True)
     await ask(model, user("hello", PNG), loaded, result)
     first, second, third = recorder.messages
-    assert isinstance(first, PydanticRequest)
-    assert isinstance(second, ModelResponse)
-    assert isinstance(third, PydanticRequest)
+    assert isinstance(first, parts.ModelRequest)
+    assert isinstance(second, parts.ModelResponse)
+    assert isinstance(third, parts.ModelRequest)
     (prompt,), (thought, call), (returned,) = first.parts, second.parts, third.parts
-    assert isinstance(prompt, UserPromptPart)
+    assert isinstance(prompt, parts.UserPromptPart)
     assert isinstance(prompt.content, list)
     assert prompt.content[0] == "hello"
-    assert isinstance(prompt.content[1], BinaryContent)
-    assert isinstance(thought, ThinkingPart)
+    assert isinstance(prompt.content[1], parts.BinaryContent)
+    assert isinstance(thought, parts.ThinkingPart)
     assert (thought.content, thought.signature) == ("so", "sig")
-    assert isinstance(call, ToolCallPart)
+    assert isinstance(call, parts.ToolCallPart)
     assert (call.tool_name, call.tool_call_id) == ("look", "c1")
-    assert isinstance(returned, ToolReturnPart)
+    assert isinstance(returned, parts.ToolReturnPart)
     assert (returned.tool_call_id, returned.outcome) == ("c1", "failed")
     assert isinstance(returned.content, list)
     assert returned.content[0] == "seen"
@@ -169,7 +162,7 @@ async def test_another_models_thinking_goes_as_text() -> None:
     )
     await ask(recorder.model(), user("a"), foreign, user("b"))
     answer = recorder.messages[1]
-    assert isinstance(answer, ModelResponse)
+    assert isinstance(answer, parts.ModelResponse)
     assert [(part.part_kind, getattr(part, "content", None)) for part in answer.parts] == [
         ("text", "plan"),
         ("text", "ok"),
@@ -177,7 +170,7 @@ async def test_another_models_thinking_goes_as_text() -> None:
 
 
 async def test_pydantic_ais_test_model_calls_a_tool_and_reads_its_result() -> None:
-    model = PydanticAIModel(TestModel())
+    model = PydanticAIModel(trial.TestModel())
     tools = ToolSpecs([LOOK])
     transcript = Transcript([user("hello")])
     for _ in range(2):
@@ -194,27 +187,27 @@ async def test_pydantic_ais_test_model_calls_a_tool_and_reads_its_result() -> No
 
 async def test_arguments_that_are_not_json_are_retryable() -> None:
     with pytest.raises(ProviderError) as caught:
-        await ask(Recorder({0: DeltaToolCall("look", '{"at":', tool_call_id="c1")}).model())
+        await ask(Recorder({0: scripted.DeltaToolCall("look", '{"at":', tool_call_id="c1")}).model())
     assert caught.value.retryable
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "retryable", "overflow"),
+    ("kind", "values", "status", "retryable", "overflow"),
     [
-        (exceptions.ModelHTTPError(529, "m", {"error": {"message": "busy"}}), 529, True, False),
-        (exceptions.ModelHTTPError(401, "m", {"message": "no key"}), 401, False, False),
-        (exceptions.ModelHTTPError(400, "m", {"message": "prompt is too long: 9 > 8"}), 400, False, True),
-        (exceptions.ModelContextWindowExceededError("m", "too much"), None, False, True),
-        (exceptions.ModelConnectionError("m", "gone"), None, True, False),
-        (exceptions.ModelRequestRejectedError("m", "no"), None, False, False),
-        (exceptions.UnexpectedModelBehavior("nonsense"), 200, True, False),
-        (exceptions.UserError("unsupported"), None, False, False),
+        ("ModelHTTPError", (529, "m", {"error": {"message": "busy"}}), 529, True, False),
+        ("ModelHTTPError", (401, "m", {"message": "no key"}), 401, False, False),
+        ("ModelHTTPError", (400, "m", {"message": "prompt is too long: 9 > 8"}), 400, False, True),
+        ("ModelContextWindowExceededError", ("m", "too much"), None, False, True),
+        ("ModelConnectionError", ("m", "gone"), None, True, False),
+        ("ModelRequestRejectedError", ("m", "no"), None, False, False),
+        ("UnexpectedModelBehavior", ("nonsense",), 200, True, False),
+        ("UserError", ("unsupported",), None, False, False),
     ],
-    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
 )
 async def test_failures_are_told_in_our_words(
-    error: Exception, status: int | None, retryable: bool, overflow: bool
+    kind: str, values: tuple[Any, ...], status: int | None, retryable: bool, overflow: bool
 ) -> None:
+    error = getattr(exceptions, kind)(*values)
     with pytest.raises(ProviderError) as caught:
         await ask(Recorder("begun", error).model())
     assert (caught.value.status, caught.value.retryable, caught.value.overflow) == (status, retryable, overflow)
@@ -241,7 +234,9 @@ async def test_a_pydantic_ai_model_of_ones_own_is_registered_like_any_model() ->
     with using_registrations(Registrations()):
         register_model(
             "mine",
-            lambda model_id, env: PydanticAIModel(TestModel(custom_output_text=f"I am {model_id}"), name=model_id),
+            lambda model_id, env: PydanticAIModel(
+                trial.TestModel(custom_output_text=f"I am {model_id}"), name=model_id
+            ),
         )
         model = Models(Httpx2Transport()).resolve("mine/parrot", {})
     _, answer = await ask(model)
@@ -290,7 +285,7 @@ def test_a_providers_key_comes_from_the_given_environment(monkeypatch: pytest.Mo
 
 
 async def test_the_cost_comes_from_pydantic_ais_price_list() -> None:
-    _, priced = await ask(PydanticAIModel(FunctionModel(stream_function=Recorder("x"), model_name="gpt-4o")))
+    _, priced = await ask(PydanticAIModel(scripted.FunctionModel(stream_function=Recorder("x"), model_name="gpt-4o")))
     _, free = await ask(Recorder("x").model())
     assert priced.usage.cost.input > 0
     assert priced.usage.cost.output > 0

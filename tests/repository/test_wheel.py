@@ -6,7 +6,6 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hatchling.builders.wheel import WheelBuilder
 
 from tests.architecture.rooms import PACKAGE, ROOT
 
@@ -15,6 +14,8 @@ NOT_SHIPPED = {"__pycache__"}
 
 @pytest.mark.e2e
 def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
+    from hatchling.builders.wheel import WheelBuilder
+
     (built,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
     with zipfile.ZipFile(built) as wheel:
         held = {name for name in wheel.namelist() if name.startswith("flue/")}
