@@ -107,3 +107,14 @@ async def test_a_closed_store_says_so(shelf: Shelf, store: PersistStore) -> None
         await store.load_session("s")
     with pytest.raises(DurabilityError, match="Shelf is closed"):
         await store.delete_sessions(["s"])
+
+
+async def test_a_session_that_is_no_session_is_an_error_for_whoever_appends_to_it(
+    shelf: Shelf, store: PersistStore
+) -> None:
+    shelf.sessions["s"] = {"version": 3, "entries": [{"type": "message"}]}
+    async with asyncio.timeout(5):
+        for _ in range(2):
+            with pytest.raises(DurabilityError, match="returned no session") as raised:
+                await store.append_entries("s", head("a"), [entry("a")], expected=1)
+            assert raised.value.code == "store_invalid_session"

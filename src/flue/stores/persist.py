@@ -143,7 +143,7 @@ class PersistStore:
         version = data.get("version") if isinstance(data, Mapping) else None
         if isinstance(version, int) and version > SESSION_FORMAT:
             raise newer_format(f"Session {key}", version, SESSION_FORMAT)
-        if version != SESSION_FORMAT or not isinstance(data.get("entries"), list):
+        if version != SESSION_FORMAT or not _are_entries(data.get("entries")):
             raise DurabilityError(
                 f"{self._label} returned no session in format {SESSION_FORMAT} for {key}.",
                 code="store_invalid_session",
@@ -160,6 +160,12 @@ class PersistStore:
                 f"{self._label} failed to {method} session {arguments[0]}: {type(error).__name__}: {error}",
                 hint=f"Its own method {method} raised this.",
             ) from error
+
+
+def _are_entries(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(entry, Mapping) and isinstance(entry.get("id"), str) for entry in value
+    )
 
 
 def _settle(appends: Sequence[_Append], error: DurabilityError | None) -> None:
