@@ -82,7 +82,8 @@ class Channel:
 
     def read(self, text: str) -> list[Wake]:
         """Return what a notification says, if another node sent it."""
-        sender, kind, name = text.split(" ", 2)
+        sender, _, said = text.partition(" ")
+        kind, _, name = said.partition(" ")
         if sender == self.sender:
             return []
         return [Wake(known, key=name) if known == "events" else Wake(known, name) for known in _KINDS if known == kind]  # type: ignore[arg-type]

@@ -18,6 +18,8 @@ from flue.stores.postgres_driver import psycopg
 
 _LINGER = 3.0
 """Seconds for which a node goes on to be told of events after its last follower: the next one comes soon, as a rule."""
+_PAUSE = 1.0
+"""Seconds before a server is tried again that lets nobody in, or nobody listen, as a standby."""
 
 
 class Notifications:
@@ -77,11 +79,15 @@ class Notifications:
             try:
                 connection = self._connect()
             except (psycopg.Error, DurabilityError):
-                self._stopping.wait(1.0)
+                self._stopping.wait(_PAUSE)
                 continue
-            with contextlib.suppress(psycopg.Error):
+            try:
                 self._channel.listen(connection)
-                self._pass_on(connection)
+            except psycopg.Error:
+                self._stopping.wait(_PAUSE)
+            else:
+                with contextlib.suppress(psycopg.Error):
+                    self._pass_on(connection)
             close_quietly(connection)
 
     def _pass_on(self, connection: psycopg.Connection[Any]) -> None:
