@@ -252,15 +252,20 @@ def _outside(office: Office) -> Iterator[str]:
         if times > 1:
             yield f"the call {token} happened {times} times"
     recorded: Counter[str] = Counter()
+    completed = {token_of(each) for each in office.submissions.values() if each.outcome == "completed"}
     for key, messages in office.conversations.items():
-        calls = {}
+        calls, order = {}, ""
         for message in messages:
-            if isinstance(message, AssistantMessage):
+            if tokens := tokens_of(message):
+                order = tokens[0]
+            elif isinstance(message, AssistantMessage):
                 calls.update({call.id: call.arguments["token"] for call in calls_of(message)})
                 recorded.update(call.arguments["token"] for call in calls_of(message))
             elif isinstance(message, ToolResultMessage):
                 token = calls[message.tool_call_id]
                 yield from _told(office, key, message, token, done[token])
+                if order in completed and not _is_done(office, message, token):
+                    yield f"{key}: {order} was completed without {token}; the model was told {text_of(message)!r}"
     for token in done.keys() - recorded.keys():
         yield f"the call {token} happened and is in no conversation"
     for token, times in recorded.items():
@@ -281,6 +286,12 @@ def _told(office: Office, key: str, result: ToolResultMessage, token: str, times
         yield f"{key}: {token} got the result of another call: {told!r}"
     elif told == NOT_APPROVED and times:
         yield f"{key}: {token} happened without approval"
+
+
+def _is_done(office: Office, result: ToolResultMessage, token: str) -> bool:
+    """Say whether a call was carried out as far as one can know, or a person said no to it."""
+    denied = result.tool_call_id in office.ledger.denied and text_of(result).startswith("A person denied this call")
+    return denied or text_of(result) in (f"done {token}", UNKNOWN)
 
 
 def _steps(office: Office) -> Iterator[str]:

@@ -17,7 +17,7 @@ from flue.sse import EventParser
 from tests.faults.ledger import Ask, Ledger
 from tests.faults.office import TOKEN
 
-PLANS = ("", "w", "ww", "w,w", "ww,w", "www,w,w", "r", "wr,w", "p", "w,p")
+PLANS = ("", "w", "ww", "w,w", "ww,w", "www,w,w", "r", "wr,w", "lr", "p", "w,p")
 INSTANCES = tuple(f"i{number}" for number in range(4))
 JSON = {"content-type": "application/json"}
 SSE = {"accept": "text/event-stream"}

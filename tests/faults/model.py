@@ -16,7 +16,7 @@ from flue.testing.provider.http import ProviderRequest
 from flue.testing.provider.reply import Reply
 
 ORDER = re.compile(r"\[\[(\S+)((?: \w+=[^\s\]]*)*)\]\]")
-_TOOLS = {"w": "work", "r": "refund", "p": "pass_on"}
+_TOOLS = {"w": "work", "l": "long_work", "r": "refund", "p": "pass_on"}
 
 
 class Model:

@@ -56,6 +56,14 @@ async def work(token: str) -> str:
     return f"done {token}"
 
 
+@flue.tool
+async def long_work(token: str) -> str:
+    """Do a piece of work that takes its time: what a person decides meanwhile is heard while it runs."""
+    await _happen("tool", token)
+    await asyncio.sleep(0.1)
+    return f"done {token}"
+
+
 @flue.tool(approval=True)
 async def refund(token: str) -> str:
     """Give money back."""
@@ -90,7 +98,7 @@ class Office:
     def _agent(self, **durability: Any) -> Agent:
         return flue.create_agent(
             model=MODEL,
-            tools=[work, refund, pass_on, stall],
+            tools=[work, long_work, refund, pass_on, stall],
             sandbox=virtual(isolated=False),
             durability=durability or ENDLESS,
         )
