@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from flue import (
     AbortError,
     BudgetExceededError,
     DefinitionError,
+    DurabilityError,
     OperationError,
     ProviderError,
     SessionError,
@@ -24,6 +25,7 @@ from flue import (
 from flue.definitions.tool import Approval, Tool, ToolContext
 from flue.events import ApprovalEnd, ApprovalRequest
 from flue.messages import Message, TextContent, ToolResultMessage
+from flue.ports import EntryRow, SessionHead
 from flue.testing import MemoryStore, ScriptedModel, SequentialIds, VirtualClock, call, hang
 from tests.harness.scene import Scene, assert_sound, scene, until
 
@@ -274,6 +276,59 @@ async def test_a_policy_decides_which_calls_need_a_person_and_others_run_meanwhi
         await handle
         assert paid == [5, 50]
         assert results(s) == ["paid 5", "paid 50"]
+
+
+class SlowStore(MemoryStore):
+    """Appends are there at once, and `answer`, once it is set, is what is said of them."""
+
+    answer: asyncio.Future[None] | None = None
+
+    def append_entries(
+        self, key: str, head: SessionHead, entries: Sequence[EntryRow], *, expected: int, after: str | None = None
+    ) -> Awaitable[None]:
+        if self.answer is None:
+            return super().append_entries(key, head, entries, expected=expected, after=after)
+        answer, self.answer = self.answer, None
+        return answer
+
+
+async def test_a_decision_counts_although_nobody_waits_any_more_until_it_is_on_disk() -> None:
+    """As when the browser that sent it leaves: a second one would be refused, and the call wait for ever."""
+    paid: list[int] = []
+    store = SlowStore()
+    steps = (call("pay", {"amount": 5}, id="c1"), "Done.")
+    async with scene(*steps, store=store, tools=[pay_tool(paid, approval=True)]) as s:
+        handle = s.session.prompt("Pay 5.")
+        await until(lambda: s.session.approvals.pending)
+        answer = store.answer = asyncio.get_running_loop().create_future()
+        approving = asyncio.create_task(s.session.approve("c1"))
+        await until(lambda: store.answer is None)
+        approving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await approving
+        if not answer.done():
+            answer.set_result(None)
+        async with asyncio.timeout(5):
+            assert (await handle).text == "Done."
+        assert paid == [5]
+
+
+async def test_a_decision_that_could_not_be_written_can_be_taken_again() -> None:
+    paid: list[int] = []
+    store = SlowStore()
+    steps = (call("pay", {"amount": 5}, id="c1"), "Done.")
+    async with scene(*steps, store=store, tools=[pay_tool(paid, approval=True)]) as s:
+        handle = s.session.prompt("Pay 5.")
+        await until(lambda: s.session.approvals.pending)
+        store.answer = asyncio.get_running_loop().create_future()
+        store.answer.set_exception(DurabilityError("The disk is full.", code="store_full"))
+        with pytest.raises(DurabilityError, match="full"):
+            await s.session.approve("c1")
+        assert not paid
+        await s.session.approve("c1")
+        async with asyncio.timeout(5):
+            assert (await handle).text == "Done."
+        assert paid == [5]
 
 
 async def test_decisions_about_calls_that_do_not_wait_are_refused() -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from flue.errors import SessionError
+from flue.errors import DurabilityError, SessionError
 from flue.harness.history import History
 from flue.messages import Json, ToolCall
 from flue.ports import Clock
@@ -97,11 +97,15 @@ class Approvals:
         return approval
 
     async def decision(self, tool_call_id: str) -> Approval:
-        """Wait until the call is decided and return the decision."""
+        """Wait until the call is decided, and that is on disk, and return the decision."""
         event = self._decided.setdefault(tool_call_id, asyncio.Event())
-        while (approval := self._all[tool_call_id]).state == "pending":
-            await event.wait()
-        return approval
+        while True:
+            if self._all[tool_call_id].state == "pending":
+                await event.wait()
+            # Whoever decided may still wait for that, or have been cancelled.
+            await self._history.durable()
+            if (approval := self._all[tool_call_id]).state != "pending":
+                return approval
 
     async def decide(self, tool_call_id: str, state: Literal["approved", "denied"], reason: str | None) -> Approval:
         """Record a decision, durably, and let the call go on.
@@ -127,9 +131,22 @@ class Approvals:
             approval.tool_call_id, approval.tool_name, approval.arguments, approval.requested_at, state, reason
         )
         self._all[tool_call_id] = decided
-        await self._save()
-        self._decided.setdefault(tool_call_id, asyncio.Event()).set()
+        try:
+            await self._save()
+        except DurabilityError:
+            if self._all.get(tool_call_id) is decided:
+                self._all[tool_call_id] = approval  # to be decided again
+                self._history.set_metadata(**{KEY: self._to_json()})
+            raise
+        except asyncio.CancelledError:
+            self._tell(tool_call_id)
+            raise
+        self._tell(tool_call_id)
         return decided
+
+    def _tell(self, tool_call_id: str) -> None:
+        """Let the call go on that waits for the decision."""
+        self._decided.setdefault(tool_call_id, asyncio.Event()).set()
 
     def forget(self, call: ToolCall) -> None:
         """Take a call off the list when its result is recorded."""
