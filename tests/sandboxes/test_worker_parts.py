@@ -318,22 +318,47 @@ class TestBrokenWorker:
         server.theirs.close()
 
 
+def parts(handed: bytes) -> list[Any]:
+    """Return what a fork server is handed."""
+    found = []
+    while handed:
+        end = 8 + int.from_bytes(handed[:8], "little")
+        found.append(marshal.loads(handed[8:end]))  # noqa: S302 - our own
+        handed = handed[end:]
+    return found
+
+
 class TestForkServer:
     def test_it_starts_with_what_it_is_handed_and_little_else(self) -> None:
         seen = "import sys\ndef serve(control): print(*sys.modules)"
-        handed = marshal.loads(_modules()[8:])  # noqa: S302 - our own
-        replaced = [*handed[:-1], (handed[-1][0], [], compile(seen, "seen", "exec"))]
-        content = marshal.dumps(replaced)
+        seeing: list[Any] = [("flue.sandboxes.worker.fork_server", [], compile(seen, "seen", "exec"))]
+        first, library, then = parts(_modules())
+        content = [marshal.dumps(part) for part in (first, library, [*then[:-1], *seeing])]
         done = subprocess.run(
             [sys.executable, "-I", "-S", SOURCE / "flue/sandboxes/worker/__main__.py"],
-            input=len(content).to_bytes(8, "little") + content,
+            input=b"".join(len(part).to_bytes(8, "little") + part for part in content),
             capture_output=True,
             check=True,
             timeout=30,
         )
         loaded = set(done.stdout.decode().split())
-        assert {name for name, _, _ in handed} <= loaded
+        assert {name for name, _, _ in [*first, *then]} <= loaded
         assert not loaded & {"os", "struct", "typing", "enum", "ctypes", "dataclasses", "threading", "re"}
+
+    @linux
+    def test_what_is_done_in_the_background_is_waited_for_until_its_thread_has_gone(self) -> None:
+        program = f"""
+import os, sys, time
+sys.path.insert(0, {str(SOURCE)!r})
+from flue.sandboxes.worker.background import in_background
+done = []
+wait = in_background(lambda: (time.sleep(0.2), done.append("done")))
+print(done, len(os.listdir("/proc/self/task")))
+wait()
+print(done, len(os.listdir("/proc/self/task")))
+"""
+        ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+        assert ran.stdout == "[] 2\n['done'] 1\n"
 
     async def test_one_that_dies_at_once_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "executable", "/bin/false")

@@ -11,37 +11,35 @@ import subprocess
 import sys
 import weakref
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import cache
 from importlib.abc import InspectLoader
-from importlib.machinery import PathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from types import CodeType
 
 from flue.errors import SandboxError
 from flue.sandboxes.channel import Channel
 from flue.sandboxes.worker.fork_orders import ENDED_SIZE, order, read_ended
 
-# What a fork server runs, in an order in which all that a module imports comes before it.
-_MODULES = (
-    "__future__",
-    "contextvars",  # which bashkit imports when it runs its first command: by then a worker opens no file
+# What a fork server runs, in an order in which all that a module imports comes before it; first what loads bashkit's
+# library, which takes as long as much of the rest, in the background.
+_FIRST = ("__future__", "flue.sandboxes.worker.c_library", "flue.sandboxes.worker.background")
+_LIBRARY = "bashkit._bashkit"
+_THEN = (
+    "flue.sandboxes.places",
+    "flue.sandboxes.bashkit_files",
+    "flue.sandboxes.bashkit_commands",
+    "flue.sandboxes.bashkit_shell",
+    "flue.sandboxes.worker.frames",
+    "flue.sandboxes.worker.fork_orders",
+    "flue.sandboxes.worker.changes",
+    "flue.sandboxes.worker.shells",
     "bashkit",
-    *(
-        f"flue.sandboxes.{name}"
-        for name in (
-            "places",
-            "bashkit_files",
-            "bashkit_commands",
-            "bashkit_shell",
-            "worker.frames",
-            "worker.fork_orders",
-            "worker.c_library",
-            "worker.confine",
-            "worker.changes",
-            "worker.shells",
-            "worker.serve",
-            "worker.fork_server",
-        )
-    ),
+    "contextvars",  # which bashkit imports when it runs its first command: by then a worker opens no file
+    "flue.sandboxes.worker.confine",
+    "flue.sandboxes.worker.serve",
+    "flue.sandboxes.worker.fork_server",
 )
 _PROGRAM = str(Path(__file__).absolute().parent / "worker" / "__main__.py")
 _START = 10.0  # seconds that the process may take to read its modules
@@ -69,10 +67,12 @@ class ForkServer:
             theirs.close()
         self._end = weakref.finalize(self, _end_process, process, ours)
         try:
+            # While the interpreter starts, which takes longer than everything here.
+            _check_bashkit()
             _hand_over(_modules(), ours)
-        except OSError as error:
+        except BaseException:
             self._end()
-            raise no_process(error) from error
+            raise
         self._heard = b""
         self._ends: OrderedDict[int, int] = OrderedDict()
         self._asked: dict[int, asyncio.Future[int]] = {}
@@ -149,12 +149,6 @@ def _start_process(stdin: socket.socket) -> subprocess.Popen[bytes]:
             code="sandbox_unavailable",
             hint="Use virtual(isolated=False), which runs commands in this process.",
         )
-    if importlib.util.find_spec("bashkit") is None:
-        raise SandboxError(
-            "The virtual sandbox cannot start: the package bashkit is missing.",
-            code="sandbox_unavailable",
-            hint="Install the package bashkit for this platform, or use local().",
-        )
     try:
         return subprocess.Popen(  # noqa: S603 - our own program
             [sys.executable, "-I", "-S", _PROGRAM],
@@ -170,27 +164,50 @@ def _start_process(stdin: socket.socket) -> subprocess.Popen[bytes]:
         raise no_process(error) from error
 
 
+def _check_bashkit() -> None:
+    if importlib.util.find_spec("bashkit") is None:
+        raise SandboxError(
+            "The virtual sandbox cannot start: the package bashkit is missing.",
+            code="sandbox_unavailable",
+            hint="Install the package bashkit for this platform, or use local().",
+        )
+
+
 @cache
 def _modules() -> bytes:
-    """Return the modules of a fork server as it reads them: of each its name, its folders and its code."""
-    modules = []
-    for name in _MODULES:
-        package = name.rpartition(".")[0]
-        # Not by other import hooks, as test runners have them, whose modules need more than is there.
-        spec = PathFinder.find_spec(name, importlib.import_module(package).__path__ if package else None)
-        assert spec is not None
-        assert isinstance(spec.loader, InspectLoader)
-        modules.append(
-            (name, [*map(os.path.abspath, spec.submodule_search_locations or ())], spec.loader.get_code(name))
-        )
-    content = marshal.dumps(modules)
-    return len(content).to_bytes(8, "little") + content
+    """Return what a fork server reads before it serves, see `worker/__main__.py`."""
+    library = _found(_LIBRARY, _found("bashkit").submodule_search_locations).origin
+    assert library is not None
+    parts = (
+        marshal.dumps([*map(_module, _FIRST)]),
+        marshal.dumps(str(Path(library).absolute())),
+        marshal.dumps([*map(_module, _THEN)]),
+    )
+    return b"".join(len(part).to_bytes(8, "little") + part for part in parts)
+
+
+def _module(name: str) -> tuple[str, list[str], CodeType | None]:
+    """Return a module's name, the folders that make it a package, and its code."""
+    package = name.rpartition(".")[0]
+    spec = _found(name, importlib.import_module(package).__path__ if package else None)
+    assert isinstance(spec.loader, InspectLoader)
+    return name, [*map(os.path.abspath, spec.submodule_search_locations or ())], spec.loader.get_code(name)
+
+
+def _found(name: str, folders: Sequence[str] | None = None) -> ModuleSpec:
+    """Return where a module is. Import hooks are not asked: those of test runners make modules that need more."""
+    spec = PathFinder.find_spec(name, folders)
+    assert spec is not None, name
+    return spec
 
 
 def _hand_over(modules: bytes, to: socket.socket) -> None:
     """Send a new process its modules. As a rule they find room in the socket before it reads the first byte."""
     to.settimeout(_START)
-    to.sendall(modules)
+    try:
+        to.sendall(modules)
+    except OSError as error:
+        raise no_process(error) from error
 
 
 def no_process(error: OSError) -> SandboxError:

@@ -11,6 +11,8 @@ TYPE_CHECKING = False  # see bashkit_files.py
 if TYPE_CHECKING:
     from typing import Any
 
+_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
+
 
 class _Long(_ctypes._SimpleCData):  # type: ignore[type-arg]
     _type_ = "L"
@@ -31,6 +33,16 @@ def function(name: str) -> Any:
         return _Function(_ctypes.dlsym(_ctypes.dlopen(this_process, 0), name))
     except OSError:
         return None
+
+
+def use_little_memory() -> None:
+    """Have the C library reserve no more memory than is used. Comes before the first thread but the main one."""
+    mallopt = function("mallopt")
+    if mallopt is not None:
+        # One arena: with one a thread, glibc would reserve 64 MB of address space for each.
+        mallopt(_M_ARENA_MAX, 1)
+        # And what is large lies by itself, and goes back to the system.
+        mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 def long(value: int) -> Any:

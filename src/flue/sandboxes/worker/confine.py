@@ -110,7 +110,6 @@ _LOAD, _EQUAL, _ANY_BIT, _AT_LEAST, _RETURN = 0x20, 0x15, 0x45, 0x35, 0x06  # BP
 _NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
-_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
 
 _library: dict[str, Any] = {}
 _prepared: dict[str, list[bytes]] = {}
@@ -121,12 +120,6 @@ def ready_to_confine() -> None:
     if not sys.platform.startswith("linux"):
         return
     _library["prctl"] = function("prctl")
-    mallopt = function("mallopt")
-    if mallopt is not None:
-        # One arena: with one a thread, glibc would reserve 64 MB of address space for each.
-        mallopt(_M_ARENA_MAX, 1)
-        # And what is large lies by itself, so that no more is in use than is used.
-        mallopt(_M_MMAP_THRESHOLD, 1 << 20)
     machine = posix.uname().machine
     if machine in _MACHINES and sys.maxsize > 1 << 32:
         column, arch = _MACHINES[machine]

@@ -18,6 +18,7 @@ import time
 from flue.sandboxes.bashkit_files import BashkitFiles
 from flue.sandboxes.bashkit_shell import Printed, ended, with_stdin
 from flue.sandboxes.places import WORKSPACE
+from flue.sandboxes.worker.background import in_background
 from flue.sandboxes.worker.changes import Changes
 from flue.sandboxes.worker.confine import allow_processor_time, confine, confine_further
 from flue.sandboxes.worker.frames import Frames, encode, number
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 _TICK_MS = 10  # how often what commands have printed is passed on
 _PIECE = 1 << 18
 _STACK = 32 << 20
-_THREADS = "/proc/self/task"
 _FILLING = (b"open", b"put", b"replay", b"begin")
 # Looking for changes takes as long as `find` does, which in bashkit 0.20.1 is files times directories. Its share of
 # the time is at most one tenth; answers wait for it only while it is quick, commands while it is not costly.
@@ -51,25 +51,11 @@ def warm_up() -> None:
     """
 
     def work() -> None:
-        try:
-            shells = Shells(BashkitFiles())
-            shells.limits = (10, 10)
-            shells.open(WORKSPACE, {}, 1.0).execute_sync(":", on_output=Printed())
-        finally:
-            done.release()
+        shells = Shells(BashkitFiles())
+        shells.limits = (10, 10)
+        shells.open(WORKSPACE, {}, 1.0).execute_sync(":", on_output=Printed())
 
-    # `threading` takes longer to import than the rest of this package.
-    done = _thread.allocate_lock()
-    done.acquire()
-    _thread.start_new_thread(work, ())
-    done.acquire()
-    _be_alone()
-
-
-def _be_alone() -> None:
-    """Return once no other thread of this process is left, where the system tells: one that has told may still end."""
-    while posix.access(_THREADS, posix.R_OK) and len(posix.listdir(_THREADS)) > 1:
-        time.sleep(0.0001)
+    in_background(work)()
 
 
 class _Running:
@@ -121,7 +107,7 @@ class _Worker:
         }
 
     def serve(self) -> None:
-        frames, poller, buffer = Frames(), select.poll(), memoryview(bytearray(_PIECE))
+        frames, poller = Frames(), select.poll()
         poller.register(self._connection, select.POLLIN)
         poller.register(self._woken, select.POLLIN)
         self._send(0, b"ready", number(posix.getpid()))
@@ -130,12 +116,12 @@ class _Worker:
             self._flush()
         while True:
             for descriptor, _ in poller.poll(self._patience()):
-                count = posix.readv(descriptor, [buffer])
+                data = posix.read(descriptor, _PIECE)
                 if descriptor == self._connection:
-                    if not count:
+                    if not data:
                         # The program has ended, or wants no more of this sandbox.
                         posix._exit(0)
-                    for call, fields in frames.feed(buffer[:count]):
+                    for call, fields in frames.feed(data):
                         self._answer(call, fields)
             while self._ended:
                 self._finish(self._ended.pop(0))
