@@ -85,7 +85,7 @@ latest: ## Run the fast tests with the newest versions that pyproject.toml allow
 	@rm -rf build/venv-latest && mkdir -p build && scripts/create-venv build/venv-latest
 	@build/venv-latest/bin/python $(INSTALL) --upgrade pip
 	@build/venv-latest/bin/python $(INSTALL) -e '.[mcp,otel,postgres,pydantic-ai,sdk,server]' --group dev --group build
-	@build/venv-latest/bin/python -m pytest -q --ignore=tests/docs --numprocesses auto
+	@build/venv-latest/bin/python -m pytest -q --ignore=tests/docs --numprocesses auto --dist worksteal
 
 clean: ## Remove what these targets made
 	@rm -rf $(VENV) $(BENCH) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
