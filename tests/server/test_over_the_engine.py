@@ -142,6 +142,22 @@ async def test_a_waiting_run_gets_its_event(shop: Shop) -> None:
     assert (answer.status, answer.error["type"]) == (404, "run_not_found")
 
 
+async def test_nobody_waits_for_the_answer_to_a_client_that_has_left(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a client that gives up and asks again would leave one behind each time, for as long as the work takes."""
+    monkeypatch.setattr("flue.server.call.UNWATCHED_SECONDS", 0)
+    shop.model.add([hang()])
+    engine = (await shop.app.application.service()).engine
+    paths = {"/workflows/forever?wait=result": b"{}", "/agents/chat/ann": b'{"message": "Hello?"}'}
+    for running, (path, body) in enumerate(paths.items(), 1):
+        async with shop.client.stream("POST", path, body, headers=JSON):
+            while engine.running < running:  # noqa: ASYNC110 - the engine tells nobody
+                await asyncio.sleep(0)
+        # Leaving the block waits for the end of the application's answer.
+    assert engine.running == len(paths)
+
+
 async def test_a_run_is_aborted_by_its_id_and_who_waits_is_told(shop: Shop) -> None:
     waiting = asyncio.create_task(shop.client.post("/workflows/forever?wait=result"))
     page: list[Any] = []

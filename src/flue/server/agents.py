@@ -95,14 +95,14 @@ async def _prompt(call: Call, name: str, id: str) -> Response:
         response.headers.update(headers)
         return response
     try:
-        return await _answer(ticket, headers)
+        return await _answer(call, ticket, headers)
     except Problem as problem:
         problem.headers.update(headers)
         raise
 
 
-async def _answer(ticket: Ticket, headers: dict[str, str]) -> Response:
-    outcome = await ticket.rest()
+async def _answer(call: Call, ticket: Ticket, headers: dict[str, str]) -> Response:
+    outcome = await call.awaited(ticket.rest())
     if isinstance(outcome, Submission):
         waiting = {"status": "waiting", "submissionId": ticket.id, "waitingFor": waiting_for(outcome)}
         return json_response(waiting, 202, headers)

@@ -40,6 +40,11 @@ class Body:
                 raise _too_large(self.limit)
         return message
 
+    async def client_gone(self) -> None:
+        """Wait until the client has gone; what it still sends is nobody's."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
     def replay(self) -> Receive:
         """Return a `receive` that gives the body once more."""
         messages: list[Message] = [{"type": "http.request", "body": bytes(self._data), "more_body": False}]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -21,8 +22,11 @@ from flue.server.middleware import through
 from flue.server.problems import invalid_request, problem_of
 from flue.server.routing import has_control_characters
 
+T = TypeVar("T")
 MAX_ID_BYTES = 512
 MAX_KEY_LENGTH = 255
+UNWATCHED_SECONDS = 1.0
+"""For so long nobody looks whether a client that waits is still there: most answers are there by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,29 @@ class Call:
         if len(key) > MAX_KEY_LENGTH:
             raise invalid_request(f"Idempotency-Key has more than {MAX_KEY_LENGTH} characters.")
         return key or None
+
+    async def awaited(self, work: Awaitable[T]) -> T:
+        """Return what `work` gives; once the client has gone it is given up, and `ClientDisconnect` raised."""
+        waiting = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait({waiting}, timeout=UNWATCHED_SECONDS)
+            if not waiting.done():
+                await self._until_gone(waiting)
+        finally:
+            if not waiting.done():
+                waiting.cancel()
+                await asyncio.wait({waiting})
+        if waiting.cancelled():
+            raise ClientDisconnect
+        return waiting.result()
+
+    async def _until_gone(self, waiting: asyncio.Future[Any]) -> None:
+        leaving = asyncio.create_task(self.body.client_gone())
+        try:
+            await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            leaving.cancel()
+            await asyncio.wait({leaving})
 
     async def guarded(
         self,

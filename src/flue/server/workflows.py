@@ -50,7 +50,7 @@ async def answer(call: Call, ticket: Ticket, mode: Mode) -> Response:
     headers = {RUN_ID: ticket.id}
     if mode == "result":
         try:
-            result = result_of(await ticket.outcome())
+            result = result_of(await call.awaited(ticket.outcome()))
         except Problem as problem:
             problem.headers.update(headers)
             return call.failed(problem)
