@@ -349,6 +349,16 @@ class TestPool:
             await until(lambda: len(workers()) == 3)
 
     @linux
+    async def test_spare_workers_are_ready_before_the_first_command_of_a_sandbox_that_was_only_opened(self) -> None:
+        pool = WorkerPool(spare=2)
+        env = await open_env(pool)
+        await until(lambda: len(workers()) == 2)
+        ready = workers()
+        await env.exec("echo")
+        assert set(ready) <= set(workers())
+        await pool.close()
+
+    @linux
     async def test_what_a_worker_is_asked_before_it_has_started_waits_for_it(self, pool: WorkerPool) -> None:
         await pool.take()  # the one that the pool starts with
         [server], before = fork_servers(), workers()

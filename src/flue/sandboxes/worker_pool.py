@@ -19,6 +19,7 @@ from flue.sandboxes.worker.frames import number
 from flue.sandboxes.worker_process import Worker
 
 _REFILL = 0.02  # seconds
+_FIRST_FILL = 0.1  # seconds
 MEMORY = 512 * 1024 * 1024
 """Bytes that one worker may take, its sandbox's files included."""
 
@@ -87,12 +88,16 @@ class WorkerPool:
         set_default_pool(self)
 
     def prepare(self) -> None:
-        """Start the process that workers are forked from, if it is not there.
+        """Start the process that workers are forked from, if it is not there, and soon the spare ones.
 
         Raises `SandboxError` where that cannot be, and `UsageError` on another event loop.
         """
         self._check_usable()
+        begins = self._server is None
         self._fork_server()
+        if begins:
+            # A sandbox was opened. Its first command may come at once, and then does not wait for these.
+            asyncio.get_running_loop().call_later(_FIRST_FILL, self._refill)
 
     async def take(self) -> Worker:
         """Return a worker that never had a sandbox (SBX-08); it comes back by `give_back`. Raises `SandboxError`.
