@@ -113,6 +113,20 @@ _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 
 
 _library: dict[str, Any] = {}
 _prepared: dict[str, list[bytes]] = {}
+_filters: dict[bool, _Filter] = {}  # with network or without
+
+
+class _Filter:
+    """A program for seccomp."""
+
+    def __init__(self, program: list[bytes]) -> None:
+        self._code = Memory(b"".join(program))
+        # struct sock_fprog: the number of instructions, and their address.
+        self._head = Memory(len(program).to_bytes(8, "little") + self._code.address.to_bytes(8, "little"))
+
+    def install(self) -> None:
+        """Have the kernel judge all calls of this process by it, too, from now on."""
+        _prctl(_PR_SET_SECCOMP, 2, self._head.address)
 
 
 def ready_to_confine() -> None:
@@ -125,8 +139,8 @@ def ready_to_confine() -> None:
         column, arch = _MACHINES[machine]
         _prepared["head"] = _head(column, arch)
         _prepared["always"] = _always(column)
-        _prepared["files"] = _reading_only(column)
-        _prepared["nothing"] = _denied({**_OPENING, **_SOCKETS}, column)
+        _filters[True] = _Filter(_prepared["head"] + _reading_only(column))
+        _filters[False] = _Filter(_prepared["head"] + _denied({**_OPENING, **_SOCKETS}, column))
 
 
 def confine() -> None:
@@ -147,7 +161,7 @@ def confine() -> None:
         column, _ = _MACHINES[posix.uname().machine]
         # abort() signals its own thread.
         own_signals = _judged(_TGKILL[column], 0, (_EQUAL, posix.getpid()), allowed_if=True)
-        _install(_prepared["head"] + own_signals + _prepared["always"])
+        _Filter(_prepared["head"] + own_signals + _prepared["always"]).install()
 
 
 def confine_further(memory: int, *, network: bool) -> None:
@@ -158,8 +172,8 @@ def confine_further(memory: int, *, network: bool) -> None:
     taken = _address_space()
     if taken:
         resource.setrlimit(resource.RLIMIT_AS, (taken + memory, taken + memory))
-    if _prepared:
-        _install(_prepared["head"] + _prepared["files" if network else "nothing"])
+    if _filters:
+        _filters[network].install()
 
 
 def allow_processor_time(seconds: float) -> None:
@@ -197,13 +211,6 @@ def _write(path: str, content: bytes) -> None:
 def _prctl(option: int, value: int, address: int = 0) -> None:
     """Set something of this process, where the system lets it: some containers do not, and the other walls remain."""
     _library["prctl"](option, long(value), long(address), long(0), long(0))
-
-
-def _install(program: list[bytes]) -> None:
-    code = Memory(b"".join(program))
-    # struct sock_fprog: the number of instructions, and their address.
-    head = Memory(len(program).to_bytes(8, "little") + code.address.to_bytes(8, "little"))
-    _prctl(_PR_SET_SECCOMP, 2, head.address)
 
 
 def _head(column: int, arch: int) -> list[bytes]:
