@@ -11,6 +11,7 @@ import pytest
 import flue
 from flue.definitions.agent import Agent
 from flue.durable.records import Claim, Outcome, Submission, Writes
+from flue.engine import engine
 from flue.engine.admissions import session_lane
 from flue.engine.service import Service, Ticket
 from flue.harness.files_note import NEW_SANDBOX
@@ -455,6 +456,82 @@ async def test_draining_stops_at_a_turn_boundary_and_the_next_process_goes_on() 
     async with serving(offers, store) as service:
         assert "Done." in ((await settled(service, ticket.id)).result or "")
     assert texts(await conversation(store, "chat", "ann"))[-2:] == ["toolResult: Worked.", "assistant: Done."]
+
+
+# DUR-26
+async def test_what_running_work_passes_on_while_its_process_ends_is_accepted_and_done_by_the_next() -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    @flue.tool
+    async def pass_on() -> str:
+        """Pass on."""
+        begun.set()
+        await go_on.wait()
+        await service.dispatch("chat", "bob", "Do it.")
+        return "Passed on."
+
+    def answer(request: RecordedRequest) -> Any:
+        return call("pass_on") if texts(request.messages) == ["user: Go."] else "Done."
+
+    agent = flue.create_agent(model=ScriptedModel(itertools.repeat(answer)), tools=[pass_on])
+    offers, store = catalog({"chat": agent}), MemoryStore()
+    async with serving(offers, store) as service:
+        await service.prompt("chat", "ann", "Go.")
+        await begun.wait()
+        draining = asyncio.create_task(service.drain(60.0))
+        await asyncio.sleep(0)
+        go_on.set()
+        await draining
+        with pytest.raises(flue.UsageError, match="shutting down"):
+            await service.dispatch("chat", "bob", "Do more.")
+    assert texts(await conversation(store, "chat", "ann"))[-1] == "toolResult: Passed on."
+    (passed_on,) = await store.list_lane(session_lane("chat", "bob", "default"))
+    assert passed_on.state == "queued"
+    async with serving(offers, store) as service:
+        await service.start()
+        assert (await settled(service, passed_on.id)).kind == "completed"
+
+
+class Slow:
+    """A store that accepts when it may."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store = store
+        self.asked, self.may = asyncio.Event(), asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    async def admit(self, *args: Any, **named: Any) -> Any:
+        self.asked.set()
+        await self.may.wait()
+        return await self.store.admit(*args, **named)
+
+
+# DUR-26
+@pytest.mark.parametrize("answers", [True, False])
+async def test_who_is_being_accepted_while_the_process_ends_is_told_what_came_of_it(
+    answers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_SOON", 5.0 if answers else 0.01)
+    offers, store = catalog({"chat": flue.create_agent(model=ScriptedModel(["Done."]))}), Slow(MemoryStore())
+    async with serving(offers, store) as service:
+        accepting = asyncio.create_task(service.prompt("chat", "ann", "Go."))
+        await store.asked.wait()
+        draining = asyncio.create_task(service.drain(60.0))
+        await asyncio.sleep(0)
+        if answers:
+            store.may.set()
+            await draining
+            ticket = await accepting
+        else:
+            with pytest.raises(flue.UsageError, match="shutting down"):
+                await accepting
+            await draining
+            return
+    async with serving(offers, store.store) as service:
+        await service.start()
+        assert "Done." in ((await settled(service, ticket.id)).result or "")
 
 
 # DUR-26

@@ -26,6 +26,7 @@ from flue.engine.attempt import Attempt, Ending, Restarted, Settled
 from flue.engine.expected import Expected
 from flue.engine.place import RESERVED
 from flue.engine.pruning import KeepFor, Pruning
+from flue.engine.tasks import Tasks
 from flue.engine.watch import Watches
 from flue.engine.workers import Workers, quietly
 from flue.errors import DurabilityError, UsageError
@@ -106,12 +107,14 @@ class Engine:
             renew=self._renew,
         )
         self._tasks = self._workers.tasks
+        self._admitting = Tasks()
         self._pending: set[str] = {"gone", "due", "work"}
         self._woken = asyncio.Event()
         self._started: asyncio.Future[None] | None = None
         self._heart: asyncio.Task[None] | None = None
         self._unlisten: Callable[[], None] | None = None
         self._draining = False
+        self._retiring = False
 
     # ------------------------------------------------------------------------------------------- life
 
@@ -134,15 +137,20 @@ class Engine:
         self._tasks.start(self._serve(), name="flue engine")
 
     async def drain(self, timeout: float) -> None:
-        """Stop: accept nothing more, let work stop where it can be continued, give back what has not by `timeout`.
+        """Stop: let work stop where it can be continued, give back what has not by `timeout`.
 
-        When this returns nothing runs any more. What was given back goes on elsewhere, or here after the next start.
+        Nothing more is accepted but what is dispatched: nobody waits for that, and work that is still under way passes
+        some on. When this returns nothing runs any more. What was given back goes on elsewhere, or here after the next
+        start.
         """
-        if self._draining or self._started is None:
-            self._draining = True
+        if self._draining:
             return
-        self._draining = True
+        self._draining, self._retiring = True, self._started is None
+        if self._retiring:
+            return
         await self._workers.give_up(timeout)
+        self._retiring = True
+        await self._admitting.finish(_SOON)
         if self._unlisten is not None:
             self._unlisten()
         await self._tasks.cancel(_SOON)
@@ -157,10 +165,16 @@ class Engine:
         A caller that is cancelled meanwhile changes nothing: what was accepted is done. Raises `DurabilityError`, and
         `UsageError` (`shutting_down`) once the engine is about to end.
         """
-        if self._draining:
-            raise UsageError("The server is shutting down.", code="shutting_down", hint="Try again in a moment.")
+        if self._retiring or (self._draining and admission.kind != "dispatch"):
+            raise _shutting_down()
         await self.start()
-        return await asyncio.shield(self._tasks.start(self._admit(admission, request)))
+        admitting = self._admitting.start(self._admit(admission, request))
+        try:
+            return await asyncio.shield(admitting)
+        except asyncio.CancelledError:
+            if admitting.cancelled():  # by `drain`: the store has not answered in time
+                raise _shutting_down() from None
+            raise
 
     async def outcome(
         self, submission_id: str, *, until: Callable[[Submission], bool] | None = None
@@ -177,7 +191,7 @@ class Engine:
 
     async def _admit(self, admission: Admission, request: Any) -> Admitted:
         now = self._clock.now_ms()
-        free = len(self._workers) < self.settings.concurrency
+        free = len(self._workers) < self.settings.concurrency and not self._draining
         claimant = self._claimant(now) if free else None
         # Before it is there: it may be ready to be claimed as soon as it is.
         self._expect(admission.id, admission.lane)
@@ -401,3 +415,7 @@ class Engine:
             self._heart = None
         if self._pruning.due and not self._draining:
             self._tasks.start(self._pruning.run())
+
+
+def _shutting_down() -> UsageError:
+    return UsageError("The server is shutting down.", code="shutting_down", hint="Try again in a moment.")

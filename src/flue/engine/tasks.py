@@ -22,6 +22,12 @@ class Tasks:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    async def finish(self, timeout: float) -> None:
+        """Wait until all have ended, `timeout` seconds at most; then cancel them."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout)
+        await self.cancel(timeout)
+
     async def cancel(self, timeout: float) -> None:
         """Cancel all and wait until they have ended, `timeout` seconds at most."""
         for task in self._tasks:
