@@ -27,6 +27,7 @@ Event = tuple[str, str, str]
 # Longer than a server is away; only a request that hangs for ever is given up, and noticed.
 WAIT = 60.0
 PAUSE = 0.02
+ENDED = ("completed", "failed", "aborted")
 # Those that do not wait for what they asked for ask less often, or they would fill the sessions of those that do.
 LEISURE = 0.4
 
@@ -175,6 +176,7 @@ class Client:
     async def stream_prompt(self, ask: Ask, *, abort: bool) -> None:
         """Ask and follow the events to the end."""
         path, body = f"/agents/{ask.target}/{ask.instance}", self._message(ask)
+        over = False
         while not ask.to_the_end:
             ask.connections += 1
             try:
@@ -194,18 +196,24 @@ class Client:
                     elif abort and len(ask.seen) > 12:
                         abort = False
                         await self._sure("POST", f"{path}/submissions/{self._id(ask)}/abort", {"reason": "enough"})
-                ask.to_the_end = True
+                # A server that is told to end ends its streams, too: what was over before has been read to its end.
+                ask.to_the_end, over = over, await self._has_ended(ask)
             except GONE:
                 self._ledger.lost += 1
                 await asyncio.sleep(PAUSE)
         await self.rest(ask)
+
+    async def _has_ended(self, ask: Ask) -> bool:
+        path = f"/agents/{ask.target}/{ask.instance}/submissions/{self._id(ask)}"
+        record = (await self._sure("GET", path)).json()
+        return record["status"] in ENDED
 
     async def rest(self, ask: Ask) -> None:
         """Wait until a prompt has ended, deciding on what waits for a person."""
         path = f"/agents/{ask.target}/{ask.instance}/submissions/{self._id(ask)}"
         while True:
             record = (await self._sure("GET", path)).json()
-            if record["status"] in ("completed", "failed", "aborted"):
+            if record["status"] in ENDED:
                 ask.ended, ask.result = record["status"], record.get("result")
                 return
             for call_id in (record.get("waitingFor") or {}).get("toolCallIds", ()):
@@ -300,7 +308,7 @@ class Client:
                 async for id, kind, data in self.events("GET", f"/runs/{run_id}/stream", after):
                     if first:
                         ask.seen.append((int(id), kind, data))
-                ask.to_the_end = ask.to_the_end or first
+                        ask.to_the_end = kind == "run_end"
                 continue
             self._ledger.lost += 1
             await asyncio.sleep(PAUSE)

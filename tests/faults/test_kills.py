@@ -1,5 +1,7 @@
 """The server dies without a word, again and again, while clients use it: everything it promised is kept.
 
+Some are told to end, as by a new release, and some of those are killed before they have.
+
 `FLUE_KILLS` is how often (100), in rounds of 50, each with a new file; in every second round two processes share it.
 `FLUE_SEED` gives the first round the chances of a failure, which says where a kill was aimed, not where it hit.
 """
@@ -10,6 +12,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 from contextlib import aclosing
 from pathlib import Path
 from secrets import token_hex
@@ -17,6 +20,7 @@ from secrets import token_hex
 import pytest
 
 from flue.stores import SqliteStore
+from tests.faults.fleet import Server
 from tests.faults.scene import Figures, Scene, scene
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(0)]
@@ -26,6 +30,11 @@ ROUND = 50
 LONGEST_LIFE = 400
 """In moments, see `Ledger`."""
 PATIENCE = 2.0
+KILLED, CUT_SHORT = 0.6, 0.8
+"""Shares of the ends: those that are kills, and with them those that begin in good order."""
+DRAIN = 0.1
+LONGEST_END = 8.0
+"""Five seconds are promised; the machine may be busy."""
 
 
 # DUR-24
@@ -48,7 +57,7 @@ async def test_a_server_killed_at_any_time_keeps_every_promise(tmp_path: Path) -
 
 
 async def kill(on: Scene, kills: int, processes: int, story: str) -> Figures:
-    """Kill servers after random lives, each replaced at once; then look."""
+    """End servers after random lives, each replaced at once; then look."""
     chances = on.chances
     living = [await on.servers.start() for _ in range(processes)]
     for _ in range(kills):
@@ -57,12 +66,29 @@ async def kill(on: Scene, kills: int, processes: int, story: str) -> Figures:
         await pass_by(on, round(chances.random() ** 3 * LONGEST_LIFE))
         await asyncio.sleep(chances.random() * 0.01)  # not only right after something came
         victim = living.pop(0)
-        victim.kill()
+        ending = asyncio.create_task(end(on, victim))
         if chances.random() < 0.5:
-            await victim.ended
+            await ending
         living.append(await on.servers.start())
+        await ending
         on.clients.check()
     return await on.reckon(living, f"{story}, {kills} kills of {processes} processes")
+
+
+async def end(on: Scene, victim: Server) -> None:
+    """Kill a server; or end it in good order; or begin with that, and kill it while it stops."""
+    chance = on.chances.random()
+    if chance < KILLED or not victim.ready.is_set():
+        victim.kill()
+    elif chance < CUT_SHORT:
+        stopping = asyncio.create_task(victim.stop())
+        await asyncio.sleep((chance - KILLED) / (CUT_SHORT - KILLED) * DRAIN)
+        if not victim.ended.done():
+            victim.kill()
+        await stopping
+    else:
+        async with asyncio.timeout(LONGEST_END):
+            assert await victim.stop() == 128 + signal.SIGTERM
 
 
 async def pass_by(on: Scene, moments: int) -> None:
