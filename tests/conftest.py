@@ -63,10 +63,11 @@ def _generates(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Have the garbage collector leave alone what is loaded while tests are collected: it stays, or is little."""
+    """Have the garbage collector leave alone what is loaded while tests are collected, and come less often later."""
     gc.disable()
     try:
         return (yield)
     finally:
         gc.freeze()
+        gc.set_threshold(5_000)
         gc.enable()

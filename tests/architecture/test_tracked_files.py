@@ -8,8 +8,8 @@ import pytest
 
 from tests.architecture.rooms import ROOT
 
-# Each pattern holds one character in brackets so that this file does not match itself. None begins with `\b`, with which
-# the search would try every place of 7 MB.
+# Each pattern holds one character in brackets so that this file does not match itself. None begins with `\b`, as the
+# search would try every place of 7 MB.
 FORBIDDEN = {
     "the address of a package registry": re.compile(
         r"p[y]pi\.org|py[t]honhosted|registry\.n[p]mjs|registry\.y[a]rnpkg|deb\.d[e]bian\.org|static\.c[r]ates\.io"
