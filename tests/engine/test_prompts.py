@@ -12,7 +12,7 @@ import flue
 from flue.definitions.agent import Agent
 from flue.durable.records import Outcome
 from flue.engine.admissions import session_lane
-from flue.engine.service import Service
+from flue.engine.service import Service, Ticket
 from flue.errors import FlueError
 from flue.messages import AssistantMessage, ToolResultMessage
 from flue.stores import MemoryStore
@@ -318,6 +318,18 @@ async def test_a_busy_session_refuses_a_message_that_will_not_wait() -> None:
             await service.prompt("chat", "ann", "Now!", busy="reject")
         assert refused.value.code == "session_busy"
         assert (await service.prompt("chat", "ann", "Now!", session="other", busy="reject")).ahead == 0
+
+
+async def test_of_two_messages_at_once_that_will_not_wait_one_is_refused() -> None:
+    """As when a button is pressed twice. The one that was accepted is known again by its key."""
+    agent = flue.create_agent(model=ScriptedModel([hang()]))
+    async with serving(catalog({"chat": agent}), MemoryStore()) as service:
+        sent = [service.prompt("chat", "ann", "Go.", busy="reject", key=key) for key in ("k1", "k2")]
+        first, second = await asyncio.gather(*sent, return_exceptions=True)
+        assert isinstance(first, Ticket)
+        assert isinstance(second, flue.SessionError)
+        assert second.code == "session_busy"
+        assert (await service.prompt("chat", "ann", "Go.", busy="reject", key="k1")).id == first.id
 
 
 # DUR-30

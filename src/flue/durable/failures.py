@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flue.errors import DurabilityError
+from flue.errors import DurabilityError, SessionError
 
 
 def attempt_lost(submission_id: str, attempt_id: str) -> DurabilityError:
@@ -20,6 +20,15 @@ def idempotency_conflict(what: str) -> DurabilityError:
         f"{what} was used before for something else.",
         code="idempotency_conflict",
         hint="Use a new key for new content, or repeat the first request unchanged.",
+    )
+
+
+def session_busy() -> SessionError:
+    """Return the error for an admission that would have to wait and was not to."""
+    return SessionError(
+        "The session is already running an operation.",
+        code="session_busy",
+        hint="Wait for its answer, or let the message wait its turn.",
     )
 
 

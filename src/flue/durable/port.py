@@ -86,7 +86,8 @@ class DurableStore(Store, Protocol):
     def admit(self, admission: Admission, *, now: int, claimant: Claimant | None = None) -> Awaitable[Admitted]:
         """Accept work, once per id and key; with a claimant also claim it when its lane is free.
 
-        Raises `DurabilityError` (code `idempotency_conflict`) for a known key or id with other content.
+        Raises `DurabilityError` (code `idempotency_conflict`) for a known key or id with other content, and
+        `SessionError` (`session_busy`) for one that would have to wait and is to be `alone`.
         """
         ...
 

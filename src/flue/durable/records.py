@@ -38,7 +38,7 @@ class Admission:
     a run of it, which can be listed. `events` are the first of its log; `reserve` more indices are reserved after them.
 
     `max_attempts` and `timeout_ms` bound it: how often it may be begun after interruptions, and how long it may run
-    in all, time in the queue and time parked not counted.
+    in all, time in the queue and time parked not counted. `alone` has it refused where it would have to wait.
     """
 
     id: str
@@ -55,6 +55,7 @@ class Admission:
     timeout_ms: int = 3_600_000
     events: tuple[EventRow, ...] = ()
     reserve: int = 0
+    alone: bool = False
 
     @property
     def mailbox(self) -> str:

@@ -42,8 +42,9 @@ class Admissions:
         session: str = "default",
         images: Sequence[ImageContent] = (),
         key: str | None = None,
+        alone: bool = False,
     ) -> Admission:
-        """Return the admission of a message."""
+        """Return the admission of a message; `alone` has it refused where it would have to wait."""
         entry = self._conversational(agent)
         lane = session_lane(agent, instance, session)
         if not message.strip():
@@ -59,6 +60,7 @@ class Admissions:
             payload=_text(payload),
             instance=instance,
             key=None if key is None else f"prompt:{agent}:{instance}:{key}",
+            alone=alone,
             **self._bounds(entry.durability),
         )
 

@@ -202,14 +202,10 @@ class Service:
         the same content is accepted once. Raises `UsageError` (`agent_not_found`, `invalid_id`, `invalid_text`),
         `SessionError` (`session_busy`, `invalid_session_name`) and `DurabilityError` (`idempotency_conflict`).
         """
-        admission = self._admissions.prompt(agent, instance, message, session=session, images=images, key=key)
-        if busy == "reject" and await self.store.list_lane(admission.lane):
-            raise SessionError(
-                f'Session "{session}" is already running an operation.',
-                code="session_busy",
-                hint="Wait for its answer, or let the message wait its turn.",
-            )
-        return await self._accept(admission)
+        alone = busy == "reject"
+        return await self._accept(
+            self._admissions.prompt(agent, instance, message, session=session, images=images, key=key, alone=alone)
+        )
 
     async def dispatch(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import insort
 from dataclasses import replace
 
-from flue.durable.failures import attempt_lost, idempotency_conflict
+from flue.durable.failures import attempt_lost, idempotency_conflict, session_busy
 from flue.durable.records import (
     Admission,
     Admitted,
@@ -86,6 +86,8 @@ class MemoryRows(MemoryLog):
         known = self._known(admission)
         if known is not None:
             return known
+        if admission.alone and self._lanes.get(admission.lane):
+            raise session_busy()
         self._sequence += 1
         row = Submission(
             sequence=self._sequence,

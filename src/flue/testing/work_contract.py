@@ -33,7 +33,7 @@ from flue.durable.records import (
     Wait,
     Writes,
 )
-from flue.errors import DurabilityError
+from flue.errors import FlueError
 from flue.testing.store_contract import entry, head, ids
 
 LEASE = 30_000
@@ -58,7 +58,7 @@ async def code_of(transition: Awaitable[object]) -> str:
     """Return the code of the error that a transition raises, or `done`."""
     try:
         await transition
-    except DurabilityError as error:
+    except FlueError as error:
         return error.code
     return "done"
 
@@ -142,6 +142,11 @@ class WorkContract(Opening):
             assert sum(receipt.created for receipt in receipts) == 1
             assert len({receipt.id for receipt in receipts}) == 1
             assert len(await one.list_lane("lane")) == 1
+
+    async def test_of_many_that_will_not_wait_one_is_accepted(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as one, self.opened(tmp_path) as two:
+            admits = [store.admit(admission(f"s{n}", alone=True), now=1) for n in (0, 1) for store in (one, two)]
+            assert sorted(await asyncio.gather(*map(code_of, admits))) == ["done", "done", *["session_busy"] * 2]
 
     async def test_an_admission_with_a_claimant_starts_when_its_lane_is_free(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:

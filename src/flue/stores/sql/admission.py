@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flue.durable.failures import idempotency_conflict
+from flue.durable.failures import idempotency_conflict, session_busy
 from flue.durable.records import Admission, Admitted, Claim, Claimant, Submission
 from flue.stores.sql import events
 from flue.stores.sql.rows import keep_lease
@@ -64,6 +64,8 @@ def admit(
     )
     if not inserted.rowcount:
         return _known_id(tx, admission, digest)
+    if admission.alone and depth > 1:
+        raise session_busy()
     if replaces is not None:
         tx.execute("UPDATE submissions SET restarted_as = ? WHERE id = ?", admission.id, replaces)
     tx.execute("INSERT INTO inputs (id, payload) VALUES (?, ?)", admission.id, admission.payload)
