@@ -8,9 +8,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_type
@@ -31,6 +31,7 @@ from flue import (
 from flue.errors import FlueError, UsageError
 from flue.events import Event
 from flue.ports import ExecResult
+from flue.sync.portal import Portal
 from flue.testing import ScriptedModel, call, hang
 from tests.harness.scene import assert_sound
 
@@ -410,3 +411,49 @@ def test_an_error_in_the_block_goes_through_and_closes_it() -> None:
     with suppress(LookupError), open_context_sync():
         raise LookupError
     assert background_threads() == []
+
+
+def test_a_call_that_the_collector_makes_inside_another_does_not_wait_for_it() -> None:
+    """A stream that nobody reads any more is closed by a call, whenever Python looks for what nobody knows."""
+    closed = threading.Event()
+
+    @asynccontextmanager
+    async def nothing() -> AsyncIterator[None]:
+        yield
+
+    async def close() -> None:
+        closed.set()
+
+    portal = Portal(nothing())
+
+    def stream() -> Iterator[int]:
+        try:
+            yield 1
+        finally:
+            portal.call(close)
+
+    class Forgotten:
+        """Knows itself, so that only the collector ends it."""
+
+        def __init__(self) -> None:
+            self.itself, self.stream = self, stream()
+            next(self.stream)
+
+    loop: Any = portal._loop_thread.loop
+    hand_over = loop.call_soon_threadsafe
+
+    def collecting(*given: Any) -> Any:
+        gc.collect()
+        return hand_over(*given)
+
+    gc.disable()
+    try:
+        Forgotten()
+        loop.call_soon_threadsafe = collecting
+        calling = threading.Thread(target=portal.call, args=(lambda: asyncio.sleep(0),), daemon=True)
+        calling.start()
+        assert closed.wait(5)
+    finally:
+        gc.enable()
+        loop.call_soon_threadsafe = hand_over
+    portal.close()

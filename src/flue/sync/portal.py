@@ -87,8 +87,9 @@ class _LoopThread(Generic[V]):
         self.loop: asyncio.AbstractEventLoop
         self._ended: Future[None] = Future()
         self._closing = False
-        # Between looking at `_closing` and handing work over, nobody may close: the work would never run.
-        self._gate = threading.Lock()
+        # Between looking at `_closing` and handing work over, nobody may close: the work would never run. In between
+        # Python may look for garbage, and what it finds make a call of its own.
+        self._gate = threading.RLock()
         # A daemon, so that a context that nobody closes cannot keep the process alive.
         self._thread = threading.Thread(target=self._run, args=(manager,), name="flue-sync", daemon=True)
         self._thread.start()
