@@ -52,8 +52,8 @@ class Clockwork:
     async def start(self) -> None:
         """Take up the schedules of this version of the project; does nothing the second time."""
         if not self._loaded:
-            self._loaded = True
             await self._schedules.load(self._isolate.project.registrations.schedules)
+            self._loaded = True
         await self._engine.start()
 
     async def look(self) -> None:
