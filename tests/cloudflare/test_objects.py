@@ -91,6 +91,19 @@ async def test_objects_given_to_asgi_are_refused_since_no_durable_object_would_k
     assert "On Cloudflare flue.asgi() serves the project's modules" in answer.json["error"]["dev"]
 
 
+async def test_an_application_that_is_cancelled_is_an_answer_too(cloud: Site) -> None:
+    """As it is by awaiting a task of its own that was; otherwise the client would wait until the platform gives up."""
+    app = """
+        import asyncio
+
+        async def app(scope, receive, send):
+            raise asyncio.CancelledError
+    """
+    await cloud.deploy_project({"agents/chat.py": CHAT, "app.py": app})
+    async with asyncio.timeout(5):
+        assert (await cloud.call("GET", "/")).status == 500
+
+
 async def test_a_lock_that_is_kept_for_each_object_serves_its_own_calls_while_another_object_holds_its(
     cloud: Site,
 ) -> None:

@@ -88,7 +88,7 @@ async def answer(app: ASGIApp, request: Request, scope: Scope | None = None) -> 
 async def _run(app: ASGIApp, scope: Scope, exchange: Any) -> None:
     try:
         await app(scope, exchange.receive, exchange.send)
-    except Exception:
+    except (Exception, asyncio.CancelledError):  # cancelled by what it awaited: nobody cancels this task
         logger.exception("The application failed.")
     await exchange.end()
 
