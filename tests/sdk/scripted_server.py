@@ -85,7 +85,8 @@ class ScriptedServer:
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        # Who comes when the queue is full tries again a second later.
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, backlog=1_000)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
