@@ -202,6 +202,42 @@ async def test_a_run_that_is_busy_elsewhere_takes_an_event_at_once() -> None:
         assert clock.now_ms() == began
 
 
+async def test_a_run_that_took_the_place_of_another_takes_an_event_for_that_at_once() -> None:
+    """Whoever sends it knows the first one's id."""
+    heard, busy = asyncio.Event(), asyncio.Event()
+    runs: list[str] = []
+
+    async def run(ctx: flue.FlueContext) -> Any:
+        async def wait() -> Any:
+            payload = await ctx.wait_for_event("paid")
+            heard.set()
+            return payload
+
+        async def work() -> str:
+            runs.append(ctx.id)
+            busy.set()
+            await heard.wait()
+            return "done"
+
+        return await asyncio.gather(wait(), ctx.step("work", work))
+
+    async def order(service: Service) -> None:
+        await service.start_workflow("order")
+        await busy.wait()
+
+    offers, store = catalog(workflows={"order": run}), MemoryStore()
+    await crash(offers, store, 1_000_000, order)
+    busy.clear()
+    clock = VirtualClock(start_ms=VirtualClock().now_ms() + 3_600_000)
+    async with serving(offers, store, clock) as service:
+        await service.start()
+        began = clock.now_ms()
+        await busy.wait()
+        await service.send_event(runs[0], "paid", 5)
+        assert json.loads((await settled(service, runs[1])).result or "") == [5, "done"]
+        assert clock.now_ms() == began
+
+
 async def test_a_wait_for_an_event_times_out() -> None:
     async def run(ctx: flue.FlueContext) -> str:
         try:

@@ -238,11 +238,11 @@ class Engine:
         self.watches.changed(submission_id)
         return found
 
-    def poke(self, submission_id: str) -> None:
-        """Tell work that runs here that a message has come for it."""
-        attempt = self._workers.find(submission_id)
-        if attempt is not None:
-            self._workers.poke(attempt)
+    def poke(self, address: str) -> None:
+        """Tell work that runs here that a message has come for it, whichever run of its chain it is."""
+        for attempt in self._workers:
+            if attempt.submission.address == address:
+                self._workers.poke(attempt)
 
     def look(self) -> None:
         """Look for what is due now: a schedule may have been added."""

@@ -322,7 +322,7 @@ class Service:
 
     async def _deliver(self, submission: Submission, message: Message) -> bool:
         delivered = await self.store.deliver(submission.address, message, now=self._clock.now_ms())
-        self.engine.poke(submission.id)
+        self.engine.poke(submission.address)
         return delivered
 
     # ---------------------------------------------------------------------------------------- reading
