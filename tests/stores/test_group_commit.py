@@ -166,3 +166,19 @@ async def test_what_follows_a_commit_may_fail_and_the_writer_goes_on(
         assert await writer.submit(insert(1), after=fail) == 1
         assert await writer.submit(stored) == [1]
     assert "too many open files" in caplog.text
+
+
+async def test_without_a_thread_a_write_fails_and_a_later_one_gets_one(
+    writer: GroupCommit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", fail)
+        with pytest.raises(RuntimeError, match="new thread"):
+            await writer.submit(insert(1))
+    assert not writer.pending()
+    async with asyncio.timeout(5):
+        await writer.submit(insert(2))
+        assert await writer.submit(stored) == [2]

@@ -155,3 +155,15 @@ async def test_two_threads_that_see_the_same_idle_connection_take_one_each() -> 
         queries = [giving(n) for n in range(65)]  # one more than one thread runs
         assert await asyncio.gather(*map(opened.read, queries)) == list(range(65))
         opened._idle = list(opened._idle)
+
+
+async def test_without_a_thread_a_read_fails_and_a_later_one_gets_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with readers(Database(), threads=2) as opened, asyncio.timeout(5):
+        with monkeypatch.context() as full:
+            full.setattr(threading.Thread, "start", fail)
+            results = await asyncio.gather(*map(opened.read, [giving(n) for n in range(65)]), return_exceptions=True)
+        assert {repr(result) for result in results} == {'ValueError("can\'t start new thread")'}
+        assert await opened.read(giving(1)) == 1

@@ -367,3 +367,26 @@ async def test_a_process_that_may_open_no_more_files_goes_on_writing_and_hears_o
     async with asyncio.timeout(5):
         await hear(heard, "gone")
         await store.aclose()
+
+
+@pipes
+def test_without_a_thread_nobody_is_heard_and_later_all_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    heard = Heard()
+    one, two = Presence(tmp_path, heard), Presence(tmp_path, lambda _: None)
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", fail)
+        with pytest.raises(RuntimeError, match="new thread"):
+            one.register("one")
+        one.close()
+    one = Presence(tmp_path, heard)
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", fail)
+        with pytest.raises(RuntimeError, match="new thread"):
+            one.register("one")
+    one.register("one")
+    two.ring([Wake("work", "one")])
+    assert heard.next() == Wake("work")
+    one.close()

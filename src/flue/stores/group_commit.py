@@ -134,16 +134,24 @@ class GroupCommit:
             if self._closing:
                 job.future.set_exception(self._closed())
                 return job.future
+            try:
+                self._start()
+            except RuntimeError as error:  # a process may have all the threads that it may
+                job.future.set_exception(self._explain(error))
+                return job.future
             self._queue.append(job)
             self._undone += 1
             self._touched.update(touches)
-            if self._thread is None:
-                # A daemon, because a forgotten store must not keep the process alive: nobody has been told that
-                # what is still queued is durable.
-                self._thread = threading.Thread(target=self._write, name=self._name, daemon=True)
-                self._thread.start()
             self._wake.notify()
         return job.future
+
+    def _start(self) -> None:
+        if self._thread is None:
+            # A daemon, because a forgotten store must not keep the process alive: nobody has been told that what is
+            # still queued is durable.
+            thread = threading.Thread(target=self._write, name=self._name, daemon=True)
+            thread.start()
+            self._thread = thread
 
     # ------------------------------------------------------------------------------------ in the writer thread
 

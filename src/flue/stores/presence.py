@@ -67,11 +67,13 @@ class Presence:
         self._closing = False
 
     def register(self, owner: str) -> None:
-        """Show that an owner lives in this process. Raises `OSError`."""
+        """Show that an owner lives in this process. Raises `OSError`, `RuntimeError` without a thread."""
         name = _name(owner)
-        if SUPPORTED and name not in self._own:
+        if not SUPPORTED:
+            return
+        if name not in self._own:
             self._open(name)
-            self._start()
+        self._start()
 
     def unregister(self, owner: str) -> None:
         """End an owner in good order."""
@@ -204,9 +206,10 @@ class Presence:
             if self._closing or self._thread is not None:
                 self._interrupt()
                 return
-            self._self_pipe = os.pipe()
-            self._thread = threading.Thread(target=self._watch, name="flue-store-presence", daemon=True)
-            self._thread.start()
+            self._self_pipe = self._self_pipe or os.pipe()
+            thread = threading.Thread(target=self._watch, name="flue-store-presence", daemon=True)
+            thread.start()
+            self._thread = thread
 
     def _interrupt(self) -> None:
         if self._self_pipe is not None:

@@ -84,7 +84,13 @@ class Readers(Generic[C]):
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
         reads = self._asked.pop(loop, [])
         for at in range(0, len(reads), _TOGETHER):
-            self._threads.submit(self._serve, loop, reads[at : at + _TOGETHER])
+            together = reads[at : at + _TOGETHER]
+            try:
+                self._threads.submit(self._serve, loop, together)
+            except RuntimeError as error:  # a process may have all the threads that it may
+                for read in together:
+                    read.error = self._explain(error)
+                _settle(together)
 
     # ------------------------------------------------------------------------------------------- in a thread
 
