@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -10,6 +12,7 @@ import pytest
 
 from flue.definitions.tool import ToolResult
 from flue.mcp import McpError, connect_mcp_server
+from flue.mcp.server import McpServer
 from flue.messages import ImageContent, TextContent
 from tests.lazily import Lazily
 from tests.mcp.conftest import Call, patient, served
@@ -287,3 +290,35 @@ async def test_closing_while_a_call_is_under_way_fails_the_call() -> None:
         await server.close()
         with pytest.raises(McpError):
             await waiting
+
+
+class Silent:
+    """A way to a server that never lets itself be reached."""
+
+    label = "silent"
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+
+    @asynccontextmanager
+    async def open(self, lost: Callable[[], None]) -> AsyncIterator[Any]:
+        self.asked.set()
+        await asyncio.Event().wait()
+        yield
+
+    def last_words(self) -> str:
+        return ""
+
+
+@pytest.mark.parametrize("begun", [True, False])
+async def test_closing_does_not_wait_for_a_connection_that_is_being_opened(begun: bool) -> None:
+    wire = Silent()
+    server = McpServer("o", wire, timeout=None, connect_timeout=None)
+    opening = asyncio.create_task(server.open())
+    await asyncio.sleep(0)
+    if begun:
+        await wire.asked.wait()
+    async with asyncio.timeout(5):
+        await server.close()
+        with pytest.raises(McpError, match="has been closed"):
+            await opening

@@ -70,6 +70,8 @@ class Connection:
         self.suspect = False
         """Set after a call that timed out: whether the server is still there must be seen before the next."""
         self._task = asyncio.create_task(self._hold(), name=f"mcp server {name}")
+        # Also of a task that was cancelled before its first step.
+        self._task.add_done_callback(lambda _: self._settled.set())
 
     @property
     def is_open(self) -> bool:
@@ -89,6 +91,11 @@ class Connection:
     def lose(self) -> None:
         """Use it no more; it is closed in the background."""
         self._stop.set()
+
+    def give_up(self) -> None:
+        """End it if it is still being opened: nobody knows how long that may take."""
+        if not self._settled.is_set():
+            self._task.cancel()
 
     async def close(self) -> None:
         """End it and wait until it has ended: the child process is gone, the server knows."""

@@ -38,6 +38,7 @@ class McpServer:
         self._loop = asyncio.get_running_loop()
         self._lock = asyncio.Lock()
         self._connection: Connection | None = None
+        self._opening: Connection | None = None
         self._closed = False
 
     async def open(self) -> Self:
@@ -55,6 +56,8 @@ class McpServer:
     async def close(self) -> None:
         """End the connection and the child process; calls under way fail. From any task, more than once if need be."""
         self._closed = True
+        if self._opening is not None:
+            self._opening.give_up()
         async with self._lock:
             if self._connection is not None:
                 await self._connection.close()
@@ -146,8 +149,7 @@ class McpServer:
             connection = self._connection
             if connection is not None and connection.is_open and connection.suspect and not await connection.is_alive():
                 connection.lose()
-            if self._closed:
-                raise McpError(f'The MCP server "{self.name}" has been closed.', code="mcp_closed")
+            self._check_open()
             if connection is None or not connection.is_open:
                 if connection is not None:
                     await connection.close()
@@ -155,11 +157,19 @@ class McpServer:
             return connection
 
     async def _open(self) -> Connection:
-        connection = Connection(self._wire, self.name, self._connect_timeout)
-        if await connection.opened():
-            return connection
+        connection = self._opening = Connection(self._wire, self.name, self._connect_timeout)
+        try:
+            if await connection.opened():
+                return connection
+        finally:
+            self._opening = None
         await connection.close()
+        self._check_open()
         raise self._open_failure(connection)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise McpError(f'The MCP server "{self.name}" has been closed.', code="mcp_closed")
 
     def _open_failure(self, connection: Connection) -> McpError:
         error, attempt = connection.failure, connection.attempt
