@@ -373,7 +373,8 @@ async def test_a_budget_that_is_raised_in_the_moment_before_a_prompt_is_parked_l
 async def test_a_raised_budget_survives_the_death_of_its_process_at_every_write(done: bool) -> None:
     """It is raised once more only when the process died before the first was accepted."""
     for at in itertools.count(1):
-        agent = flue.create_agent(model=ScriptedModel(itertools.repeat(two_commands)), budget={"turns": 1})
+        model = ScriptedModel(itertools.repeat(two_notes))
+        agent = flue.create_agent(model=model, tools=[Careful().tools[1]], budget={"turns": 1})
         offers, store = catalog({"chat": agent}), MemoryStore()
         accepted: list[str] = []
         raised: list[bool] = []
@@ -399,10 +400,10 @@ async def test_a_raised_budget_survives_the_death_of_its_process_at_every_write(
             return
 
 
-def two_commands(request: RecordedRequest) -> Any:
-    """Call a command, and another, and answer."""
+def two_notes(request: RecordedRequest) -> Any:
+    """Note something, and something else, and answer."""
     done = sum(text.startswith("toolResult") for text in texts(request.messages))
-    return "Done." if done == 2 else call("bash", {"command": f"echo {done}"})
+    return "Done." if done == 2 else call("note", {"text": str(done)})
 
 
 def parked_twice(found: Submission) -> bool:
