@@ -11,14 +11,12 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
+from flue.certificates import trusted
 from flue.mcp.watched import Watched
 
 if TYPE_CHECKING:
-    import ssl
-
     import httpx2
 
 Transport = Literal["streamable-http", "sse"]
@@ -134,12 +132,4 @@ def _noting_client(
                 lost()
             return response
 
-    return NotingClient(headers=dict(headers), auth=auth, timeout=limits, verify=_certificates())
-
-
-@cache
-def _certificates() -> ssl.SSLContext:
-    """Return whom to trust; reading that takes 20 ms, so once a process."""
-    import httpx2
-
-    return httpx2.create_ssl_context()
+    return NotingClient(headers=dict(headers), auth=auth, timeout=limits, verify=trusted())

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache, lru_cache, partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
+from flue.certificates import trusted
 from flue.errors import ProviderError
 from flue.models.http_clients import PER_CLIENT, Clients
 from flue.models.transport_failures import SILENT, unreachable, unusable_address, unusable_header
 
 if TYPE_CHECKING:
-    import ssl
-
     import httpx2
 
 CONNECT_TIMEOUT = 30.0  # seconds; also for sending
@@ -78,7 +77,7 @@ class Httpx2Transport:
         limits = httpx2.Limits(
             max_connections=None, max_keepalive_connections=PER_CLIENT, keepalive_expiry=KEEPALIVE_EXPIRY
         )
-        return httpx2.AsyncClient(verify=_certificates(), follow_redirects=False, limits=limits)
+        return httpx2.AsyncClient(verify=trusted(), follow_redirects=False, limits=limits)
 
 
 class Httpx2Response:
@@ -116,14 +115,6 @@ class Httpx2Response:
         finally:
             if over is not None:
                 await over()
-
-
-@cache
-def _certificates() -> ssl.SSLContext:
-    """Return whom to trust; reading that takes 20 ms, so once a process."""
-    import httpx2
-
-    return httpx2.create_ssl_context()
 
 
 @lru_cache(maxsize=256)

@@ -13,9 +13,9 @@ import json
 import re
 import shlex
 from collections.abc import Mapping
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from flue.certificates import trusted
 from flue.errors import DefinitionError, SandboxError
 from flue.harness.env import SessionEnv
 from flue.sandboxes.remote_sandbox import CONTAINER, open_remote
@@ -23,8 +23,6 @@ from flue.sandboxes.remote_shell import ask, new_token
 from flue.sse import EventParser
 
 if TYPE_CHECKING:
-    import ssl
-
     import httpx2
 
 DEFAULT_CWD = "/workspace"
@@ -77,7 +75,7 @@ class CloudflareBridge:
         import httpx2
 
         headers = {"authorization": f"Bearer {self._api_key}"}
-        client = httpx2.AsyncClient(headers=headers, timeout=_BRIEF_SECONDS, verify=_certificates())
+        client = httpx2.AsyncClient(headers=headers, timeout=_BRIEF_SECONDS, verify=trusted())
         try:
             shell = BridgeShell(client, self._url)
             return await open_remote(shell, CONTAINER, id=id, cwd=self._cwd, on_close=client.aclose)
@@ -87,14 +85,6 @@ class CloudflareBridge:
 
     def __repr__(self) -> str:
         return f"cloudflare_bridge({self._url!r})"
-
-
-@cache
-def _certificates() -> ssl.SSLContext:
-    """Return whom to trust; reading that takes 20 ms, so once a process."""
-    import httpx2
-
-    return httpx2.create_ssl_context()
 
 
 class BridgeShell:
