@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import unittest
 from collections.abc import Generator
 from pathlib import Path
@@ -17,6 +18,11 @@ SCHEMATHESIS = "schemathesis.pytest.plugin"
 settings.register_profile("quick", deadline=None, max_examples=10)
 settings.register_profile("thorough", deadline=None, max_examples=100)
 settings.load_profile("quick")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one more than there are cores: some tests wait, for a process or a deadline."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_configure(config: pytest.Config) -> None:
