@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import sqlite3
 import subprocess
 import sys
@@ -21,17 +22,23 @@ from benchmarks import counted
 from benchmarks.scenarios import Samples
 
 SESSIONS = 64
+PACE = 1000
+"""Admissions a second."""
 OPEN_SESSIONS = 1000
 SECONDS = 3.0
 WARM_UP_SECONDS = 0.5
 
 
-async def keep_busy(lanes: int, step: Callable[[int], Awaitable[None]], seconds: float) -> None:
-    """Run a step again and again in so many lanes at once."""
-    end = time.perf_counter() + seconds
+async def keep_busy(
+    lanes: int, step: Callable[[int], Awaitable[None]], seconds: float, *, a_second: float | None = None
+) -> None:
+    """Run a step again and again in so many lanes at once: without a pause, or so often a second, at random times."""
+    end, chances = time.perf_counter() + seconds, random.Random(0)  # noqa: S311 - the same times in each run
 
     async def lane(number: int) -> None:
         while time.perf_counter() < end:
+            if a_second is not None:
+                await asyncio.sleep(chances.expovariate(a_second / lanes))
             await step(number)
 
     await asyncio.gather(*(lane(number) for number in range(lanes)))
@@ -42,7 +49,7 @@ def share(values: list[float], part: float) -> float:
     return sorted(values)[min(int(len(values) * part), len(values) - 1)]
 
 
-async def admissions(folder: Path) -> Samples:
+async def admissions(folder: Path, *, a_second: float | None = None) -> Samples:
     """64 sessions, each with one message at a time: accepted, claimed at once, settled. No engine, no model."""
     from flue.durable.records import Admission, Claimant, Outcome
     from flue.serve.process import collecting_rarely
@@ -71,7 +78,7 @@ async def admissions(folder: Path) -> Samples:
             waited.clear()
             fsyncs.clear()
             began, spent, before = time.perf_counter(), time.process_time(), counted.COMMITS
-            await keep_busy(SESSIONS, step, SECONDS)
+            await keep_busy(SESSIONS, step, SECONDS, a_second=a_second)
             took, spent, made = time.perf_counter() - began, time.process_time() - spent, counted.COMMITS - before
     return {
         "per_fsync": [len(waited) / made],
@@ -82,6 +89,12 @@ async def admissions(folder: Path) -> Samples:
         "claim_ms_p50": [share(waited, 0.5)],
         "claim_ms_p99": [share(waited, 0.99)],
     }
+
+
+async def paced(folder: Path) -> Samples:
+    """Measure the same sessions when all of them together ask a thousand times a second."""
+    samples = await admissions(folder, a_second=PACE)
+    return {f"paced_{metric}": found for metric, found in samples.items()}
 
 
 def _connect(path: str) -> sqlite3.Connection:
@@ -160,7 +173,7 @@ def _sessions(folder: Path, answer: Callable[[Any], Any]) -> Any:
 
 
 VARIANTS: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
-    function.__name__: function for function in (admissions, recovery, open_sessions)
+    function.__name__: function for function in (admissions, paced, recovery, open_sessions)
 }
 
 
