@@ -70,6 +70,8 @@ class Call:
             if not waiting.done():
                 waiting.cancel()
                 await asyncio.wait({waiting})
+            if not waiting.cancelled():
+                waiting.exception()  # raised below, or nobody's: the request may have been cancelled in that moment
         if waiting.cancelled():
             raise ClientDisconnect
         return waiting.result()
