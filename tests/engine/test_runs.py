@@ -175,28 +175,37 @@ async def test_a_run_waits_for_an_event_and_takes_it_once(early: bool) -> None:
     assert refused.value.code == "run_not_found"
 
 
-async def test_a_run_that_is_busy_elsewhere_takes_an_event_at_once() -> None:
-    """Nothing has to end for it, and no time passes: the clock stands still."""
-    heard, busy = asyncio.Event(), asyncio.Event()
+class Busy:
+    """A workflow that waits for an event beside a step that goes on until it is there."""
 
-    async def run(ctx: flue.FlueContext) -> Any:
+    def __init__(self) -> None:
+        self.runs: list[str] = []
+        self.begun = asyncio.Event()
+
+    async def run(self, ctx: flue.FlueContext) -> Any:
+        heard = asyncio.Event()
+
         async def wait() -> Any:
             payload = await ctx.wait_for_event("paid")
             heard.set()
             return payload
 
         async def work() -> str:
-            busy.set()
+            self.runs.append(ctx.id)
+            self.begun.set()
             await heard.wait()
             return "done"
 
         return await asyncio.gather(wait(), ctx.step("work", work))
 
-    clock = VirtualClock()
-    async with serving(catalog(workflows={"order": run}), MemoryStore(), clock) as service:
+
+async def test_a_run_that_is_busy_elsewhere_takes_an_event_at_once() -> None:
+    """Nothing has to end for it, and no time passes: the clock stands still."""
+    busy, clock = Busy(), VirtualClock()
+    async with serving(catalog(workflows={"order": busy.run}), MemoryStore(), clock) as service:
         began = clock.now_ms()
         ticket = await service.start_workflow("order")
-        await busy.wait()
+        await busy.begun.wait()
         await service.send_event(ticket.id, "paid", 5)
         assert json.loads((await ticket.outcome()).result or "") == [5, "done"]
         assert clock.now_ms() == began
@@ -204,37 +213,22 @@ async def test_a_run_that_is_busy_elsewhere_takes_an_event_at_once() -> None:
 
 async def test_a_run_that_took_the_place_of_another_takes_an_event_for_that_at_once() -> None:
     """Whoever sends it knows the first one's id."""
-    heard, busy = asyncio.Event(), asyncio.Event()
-    runs: list[str] = []
-
-    async def run(ctx: flue.FlueContext) -> Any:
-        async def wait() -> Any:
-            payload = await ctx.wait_for_event("paid")
-            heard.set()
-            return payload
-
-        async def work() -> str:
-            runs.append(ctx.id)
-            busy.set()
-            await heard.wait()
-            return "done"
-
-        return await asyncio.gather(wait(), ctx.step("work", work))
+    busy = Busy()
 
     async def order(service: Service) -> None:
         await service.start_workflow("order")
-        await busy.wait()
+        await busy.begun.wait()
 
-    offers, store = catalog(workflows={"order": run}), MemoryStore()
+    offers, store = catalog(workflows={"order": busy.run}), MemoryStore()
     await crash(offers, store, 1_000_000, order)
-    busy.clear()
+    busy.begun.clear()
     clock = VirtualClock(start_ms=VirtualClock().now_ms() + 3_600_000)
     async with serving(offers, store, clock) as service:
         await service.start()
         began = clock.now_ms()
-        await busy.wait()
-        await service.send_event(runs[0], "paid", 5)
-        assert json.loads((await settled(service, runs[1])).result or "") == [5, "done"]
+        await busy.begun.wait()
+        await service.send_event(busy.runs[0], "paid", 5)
+        assert json.loads((await settled(service, busy.runs[1])).result or "") == [5, "done"]
         assert clock.now_ms() == began
 
 

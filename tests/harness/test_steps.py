@@ -670,19 +670,21 @@ async def test_an_event_that_comes_while_the_run_is_being_given_up_is_not_missed
     assert lineage.parks == []
 
 
-async def test_a_run_that_does_something_else_meanwhile_hears_at_once_of_an_event(lineage: Lineage) -> None:
-    """The step goes on until the event is there: a run that waits beside one is not given up."""
+async def wait_beside_a_step(ctx: FlueContext) -> Any:
+    """Wait for an event beside a step that goes on until it is there."""
     heard = asyncio.Event()
 
-    async def body(ctx: FlueContext) -> Any:
-        async def wait() -> Any:
-            payload = await ctx.wait_for_event("go")
-            heard.set()
-            return payload
+    async def wait() -> Any:
+        payload = await ctx.wait_for_event("go")
+        heard.set()
+        return payload
 
-        return await asyncio.gather(wait(), ctx.step("other", heard.wait))
+    return await asyncio.gather(wait(), ctx.step("other", heard.wait))
 
-    running = asyncio.create_task(lineage.attempt(body))
+
+async def test_a_run_that_does_something_else_meanwhile_hears_at_once_of_an_event(lineage: Lineage) -> None:
+    """The step goes on until the event is there: a run that waits beside one is not given up."""
+    running = asyncio.create_task(lineage.attempt(wait_beside_a_step))
     while not lineage.waits():  # noqa: ASYNC110 - nobody is told when a run begins to wait
         await asyncio.sleep(0)
     lineage.send("go", "now")
@@ -692,7 +694,7 @@ async def test_a_run_that_does_something_else_meanwhile_hears_at_once_of_an_even
 
 
 async def test_an_event_is_not_missed_that_is_told_of_between_looking_and_waiting(lineage: Lineage) -> None:
-    looked, heard = lineage.find_message, asyncio.Event()
+    looked = lineage.find_message
 
     async def find_message(name: str) -> StepMessage | None:
         found = await looked(name)
@@ -701,16 +703,8 @@ async def test_an_event_is_not_missed_that_is_told_of_between_looking_and_waitin
             lineage.came()
         return found
 
-    async def body(ctx: FlueContext) -> Any:
-        async def wait() -> Any:
-            payload = await ctx.wait_for_event("go")
-            heard.set()
-            return payload
-
-        return await asyncio.gather(wait(), ctx.step("other", heard.wait))
-
     lineage.find_message = find_message  # type: ignore[method-assign]
-    assert await lineage.attempt(body) == ["between", True]
+    assert await lineage.attempt(wait_beside_a_step) == ["between", True]
 
 
 async def test_a_wait_that_timed_out_times_out_in_every_later_attempt(lineage: Lineage) -> None:

@@ -11,6 +11,7 @@ from flue.definitions.budget import Budget, as_budget
 from flue.definitions.tool import ToolResult
 from flue.durable.records import JournalRecord
 from flue.engine.attempt import Attempt
+from flue.engine.messages import BUDGET
 from flue.events import Emitter
 from flue.harness.history import History
 from flue.harness.journal import Paused
@@ -18,7 +19,6 @@ from flue.harness.meter import Meter
 from flue.messages import Json, ToolCall, Usage, content_from_json
 
 INPUT = "input"
-BUDGET = "budget"
 
 
 class PromptJournal:

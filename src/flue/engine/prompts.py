@@ -261,12 +261,14 @@ class _Prompt:
         async with self._taking:
             self._paused = True
         # What was taken in before is used up, and nothing that the store sees when the prompt is to be parked.
-        pending = {approval.tool_call_id for approval in self._session.approvals.pending}
-        if self._raised if paused.reason == "budget" else not pending.issuperset(paused.names):
+        there, names = self._raised, [BUDGET]
+        if paused.reason == "approval":
+            pending = {approval.tool_call_id for approval in self._session.approvals.pending}
+            there, names = not pending.issuperset(paused.names), [APPROVAL + name for name in paused.names]
+        if there:
             await self._attempt.outbox.flush()
             return Again()
-        names = (BUDGET,) if paused.reason == "budget" else tuple(APPROVAL + name for name in paused.names)
-        return Parked(Wait(paused.reason, names=names))
+        return Parked(Wait(paused.reason, names=tuple(names)))
 
     async def _take_messages(self) -> None:
         """Take in decisions and budgets that were sent to the prompt; each is used up with its effect (DUR-33)."""
