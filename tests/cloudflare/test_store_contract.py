@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flue.testing.history_contract import HistoryContract
+from flue.testing.owner_contract import OwnerContract
 from flue.testing.store_contract import StoreContract
 from flue.testing.work_contract import WorkContract
 from tests.cloudflare.objects import InObjects
@@ -13,6 +14,10 @@ class TestObjectSessions(InObjects, StoreContract):
 
 
 class TestObjectWork(InObjects, WorkContract):
+    pass
+
+
+class TestObjectOwners(InObjects, OwnerContract):
     pass
 
 

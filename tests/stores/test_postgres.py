@@ -14,6 +14,7 @@ from flue.durable.port import DurableStore
 from flue.durable.records import Claimant, EventRow, JournalRecord, Outcome, Wake, Writes
 from flue.errors import DurabilityError
 from flue.testing.history_contract import HistoryContract
+from flue.testing.owner_contract import OwnerContract
 from flue.testing.store_contract import DurableStoreContract, entry, head, ids
 from flue.testing.work_contract import Opening, WorkContract, admission, claim_one
 from tests.stores.postgres_server import INSTALL, PostgresServer, find_binaries
@@ -65,6 +66,10 @@ class TestPostgresSessions(InPostgres, DurableStoreContract):
 
 
 class TestPostgresWork(InPostgres, WorkContract):
+    pass
+
+
+class TestPostgresOwners(InPostgres, OwnerContract):
     pass
 
 

@@ -7,6 +7,7 @@ import pytest
 from flue.durable.port import DurableStore
 from flue.stores import MemoryStore, SqliteStore
 from flue.testing.history_contract import HistoryContract
+from flue.testing.owner_contract import OwnerContract
 from flue.testing.work_contract import WorkContract
 
 
@@ -23,6 +24,10 @@ class TestMemoryWork(InMemory, WorkContract):
     pass
 
 
+class TestMemoryOwners(InMemory, OwnerContract):
+    pass
+
+
 class TestMemoryHistory(InMemory, HistoryContract):
     pass
 
@@ -33,6 +38,10 @@ class InSqlite:
 
 
 class TestSqliteWork(InSqlite, WorkContract):
+    pass
+
+
+class TestSqliteOwners(InSqlite, OwnerContract):
     pass
 
 

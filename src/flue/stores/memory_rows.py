@@ -182,7 +182,8 @@ class MemoryRows(MemoryLog):
         return Claim(row, claimant.attempt_id, claimant.owner, first, index)
 
     def _give_up(self, row: Submission, now: int, **changes: object) -> None:
-        left = row.time_left_ms if row.deadline_at is None else max(0, row.deadline_at - now)
+        assert row.deadline_at is not None
+        left = max(0, row.deadline_at - now)
         fresh = replace(row, owner=None, attempt_id=None, deadline_at=None, time_left_ms=left)
         self._all[row.id] = replace(fresh, **changes)  # type: ignore[arg-type]
 
@@ -213,9 +214,6 @@ class MemoryRows(MemoryLog):
             result=outcome.result,
             error=outcome.error,
             owner=None,
-            park_reason=None,
-            wake_at=None,
-            waiting_for=(),
         )
         self._journals.setdefault(row.id, []).append(outcome.record)
         self._listeners.tell([Wake("events", key=row.id)])  # also where its log has nothing new

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from flue.testing.clock import VirtualClock
     from flue.testing.history_contract import HistoryContract
     from flue.testing.ids import SequentialIds
+    from flue.testing.owner_contract import OwnerContract
     from flue.testing.provider.reply import call
     from flue.testing.provider_server import ProviderServer
     from flue.testing.sandbox_conformance import SandboxConformance
@@ -24,6 +25,7 @@ __all__ = [
     "DurableStoreContract",
     "HistoryContract",
     "MemoryStore",
+    "OwnerContract",
     "ProviderServer",
     "RecordedRequest",
     "SandboxConformance",
@@ -42,6 +44,7 @@ _EXPORTS = {
     "testing.clock": ("VirtualClock",),
     "testing.history_contract": ("HistoryContract",),
     "testing.ids": ("SequentialIds",),
+    "testing.owner_contract": ("OwnerContract",),
     "testing.provider.reply": ("call",),
     "testing.provider_server": ("ProviderServer",),
     "testing.sandbox_conformance": ("SandboxConformance",),

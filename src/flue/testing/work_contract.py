@@ -135,6 +135,16 @@ class WorkContract(Opening):
             assert await store.list_lane("lane") == []
 
     # DUR-02
+    @pytest.mark.parametrize("changes", [{"payload": "2"}, {"target": "x"}, {"key": "k"}])
+    async def test_the_same_id_with_other_content_or_key_is_a_conflict(self, tmp_path: Path, changes: Any) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.admit(admission("s1"), now=1)
+            assert await code_of(store.admit(admission("s1", **changes), now=2)) == "idempotency_conflict"
+            assert await store.get_receipt("k") is None
+            await store.settle(await claim_one(store, "a1"), Outcome("completed"), now=3)
+            assert await store.list_lane("lane") == []
+
+    # DUR-02
     async def test_a_key_admitted_at_once_by_many_gives_one_submission(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as one, self.opened(tmp_path) as two:
             admissions = [admission(f"s{n}", key="k", payload="1") for n in range(10)]
@@ -203,6 +213,20 @@ class WorkContract(Opening):
             claimed = [claim.id for batch in batches for claim in batch]
             assert sorted(claimed) == sorted(f"s{n}" for n in range(20))
 
+    async def test_a_claim_in_some_lanes_leaves_the_others_alone(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            for n, lane in enumerate(("l1", "l2", "l3", "l2")):
+                await store.admit(admission(f"s{n}", lane), now=0)
+            assert await store.claim([claimant("a1")], now=1, lanes=()) == []
+            claims = await store.claim(
+                [claimant("a2"), claimant("a3"), claimant("a4")], now=1, lanes={"l3", "l2", "no"}
+            )
+            assert [claim.id for claim in claims] == ["s1", "s2"]
+            assert await store.claim([claimant("a5")], now=2, lanes=["l2"]) == [], "the lane is not free"
+            assert [claim.id for claim in await store.claim([claimant("a6")], now=2)] == ["s0"]
+            await store.settle(claims[0], Outcome("completed"), now=3)
+            assert [claim.id for claim in await store.claim([claimant("a7")], now=4, lanes=["l2"])] == ["s3"]
+
     async def test_a_claim_starts_the_time_and_parking_stops_it(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             await store.admit(admission("s1", timeout_ms=1000), now=1)
@@ -227,6 +251,14 @@ class WorkContract(Opening):
                 found = await store.get_submission("s1")
                 assert found is not None
                 assert (found.time_left_ms, found.deadline_at, found.interruptions) == (left, None, day + 1)
+
+    # DUR-35
+    async def test_work_whose_time_ran_out_with_its_owner_has_none_left(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.admit(admission("s1", timeout_ms=LEASE // 2), now=0)
+            await claim_one(store, "a1")
+            assert await store.take_over("two", now=LEASE) == 1
+            assert (await claim_one(store, "b1", "two", now=2 * LEASE)).submission.deadline_at == 2 * LEASE
 
     # ---------------------------------------------------------------------------------------------- progress
 
@@ -273,6 +305,7 @@ class WorkContract(Opening):
             found = await store.get_submission("s1")
             assert found is not None
             assert (found.state, found.outcome, found.error, found.settled_at) == ("settled", "failed", end.error, 9)
+            assert found.owner is None
             assert ids(await store.load_session("session")) == ["e1"]
             assert [record.kind for record in await store.load_journal("s1")] == ["answer", "settled"]
             receipt = await store.get_receipt("k")
@@ -288,64 +321,7 @@ class WorkContract(Opening):
             assert await code_of(refused) == "session_conflict"
             assert await code_of(store.settle(claim, Outcome("completed"), now=3)) == "done"
 
-    # ------------------------------------------------------------------------------------ leases and fencing
-
-    async def test_an_owner_that_renews_keeps_its_work(self, tmp_path: Path) -> None:
-        async with self.opened(tmp_path) as store:
-            await store.enlist("one", now=0, lease_until=LEASE)
-            await store.admit(admission("s1"), now=0)
-            claim = await claim_one(store, "a1")
-            assert await store.take_over("two", now=LEASE - 1) == 0
-            renewal = await store.renew("one", [claim], now=LEASE - 1, lease_until=2 * LEASE)
-            assert (renewal.lost, renewal.cancelled) == ((), ())
-            assert await store.take_over("two", now=2 * LEASE - 1) == 0
-            assert await code_of(store.checkpoint(claim, Writes())) == "done"
-
-    # DUR-05
-    async def test_after_an_expired_lease_another_owner_goes_on_and_the_old_one_writes_nothing(
-        self, tmp_path: Path
-    ) -> None:
-        async with self.opened(tmp_path) as one, self.opened(tmp_path) as two:
-            await one.admit(admission("s1", timeout_ms=100_000), now=0)
-            old = await claim_one(one, "a1")
-            await one.checkpoint(old, writing("session", "e1", 0, JournalRecord("request", "t1")))
-            assert await two.take_over("two", now=LEASE) == 1
-            new = await claim_one(two, "b1", "two", now=LEASE)
-            assert new.submission.interruptions == 1
-            late = JournalRecord("answer", "t1")
-            for refused in (
-                one.checkpoint(old, writing("session", "late", 1, late)),
-                one.settle(old, Outcome("completed"), now=LEASE, writes=writing("session", "late", 1, late)),
-                one.park(old, Wait("sleep", wake_at=1), now=LEASE, writes=writing("session", "late", 1, late)),
-                one.release(old, now=LEASE, writes=writing("session", "late", 1, late)),
-                one.restart(old, admission("r"), error="{}", now=LEASE, writes=writing("session", "late", 1, late)),
-            ):
-                assert await code_of(refused) == "attempt_lost"
-            assert (await one.renew("one", [old], now=LEASE, lease_until=2 * LEASE)).lost == ("s1",)
-            assert ids(await two.load_session("session")) == ["e1"]
-            assert [record.kind for record in await two.load_journal("s1")] == ["request"]
-            assert await one.get_submission("r") is None
-            await two.settle(new, Outcome("completed"), now=LEASE + 1)
-
-    async def test_a_takeover_frees_at_most_what_was_asked_and_goes_on_the_next_time(self, tmp_path: Path) -> None:
-        async with self.opened(tmp_path) as store:
-            for n in range(5):
-                await store.admit(admission(f"s{n}", f"l{n}"), now=0)
-            await store.claim([claimant(f"a{n}") for n in range(5)], now=0)
-            freed = [await store.take_over("two", now=LEASE, limit=2) for _ in range(4)]
-            assert freed == [2, 2, 1, 0]
-            assert len(await store.claim([claimant(f"b{n}", "two") for n in range(9)], now=LEASE)) == 5
-
-    async def test_a_retired_owners_work_is_free_at_once_and_not_interrupted(self, tmp_path: Path) -> None:
-        async with self.opened(tmp_path) as store:
-            await store.enlist("one", now=0, lease_until=LEASE)
-            await store.admit(admission("s1", home="one"), now=0)
-            await store.admit(admission("s2", "other", home="one"), now=0)
-            old = await claim_one(store, "a1")
-            await store.retire("one", now=1)
-            assert await code_of(store.checkpoint(old, Writes())) == "attempt_lost"
-            new = await store.claim([claimant("b1", "two"), claimant("b2", "two")], now=2)
-            assert [(claim.id, claim.submission.interruptions) for claim in new] == [("s1", 0), ("s2", 0)]
+    # ------------------------------------------------------------------------------------- parking and waking
 
     async def test_a_released_submission_is_claimed_again_at_once_or_later(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
@@ -358,8 +334,6 @@ class WorkContract(Opening):
             assert await store.next_due("one") == 50
             assert (await store.wake_due(now=49), await store.wake_due(now=50)) == (0, 1)
             assert (await claim_one(store, "a4", now=51)).submission.interruptions == 1
-
-    # ------------------------------------------------------------------------------------- parking and waking
 
     async def test_a_sleeping_submission_blocks_its_lane_and_wakes_in_time(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
@@ -376,6 +350,9 @@ class WorkContract(Opening):
             assert await store.wake_due(now=999) == 0
             assert await store.wake_due(now=1000) == 1
             assert await store.next_due("one") is None
+            found = await store.get_submission("s1")
+            assert found is not None
+            assert (found.state, found.park_reason, found.wake_at) == ("queued", None, None)
             assert (await claim_one(store, "a3", now=1001)).id == "s1"
 
     # DUR-09
@@ -461,40 +438,3 @@ class WorkContract(Opening):
             await store.cancel("s1", "enough", now=2)
             claim = await claim_one(store, "a2", now=3)
             assert claim.submission.cancel_reason == "enough"
-
-    # ------------------------------------------------------------------------------------------ homes, waking
-
-    async def test_an_owner_claims_what_it_admitted_and_what_is_nobodys(self, tmp_path: Path) -> None:
-        async with self.opened(tmp_path) as store:
-            await store.enlist("one", now=0, lease_until=LEASE)
-            await store.enlist("two", now=0, lease_until=LEASE)
-            await store.admit(admission("s1", "l1", home="one"), now=0)
-            await store.admit(admission("s2", "l2"), now=0)
-            claims = await store.claim([claimant("a1"), claimant("a2")], now=1)
-            assert [claim.id for claim in claims] == ["s1", "s2"]
-
-    async def test_a_claim_in_some_lanes_leaves_the_others_alone(self, tmp_path: Path) -> None:
-        async with self.opened(tmp_path) as store:
-            for n, lane in enumerate(("l1", "l2", "l3", "l2")):
-                await store.admit(admission(f"s{n}", lane), now=0)
-            assert await store.claim([claimant("a1")], now=1, lanes=()) == []
-            claims = await store.claim(
-                [claimant("a2"), claimant("a3"), claimant("a4")], now=1, lanes={"l3", "l2", "no"}
-            )
-            assert [claim.id for claim in claims] == ["s1", "s2"]
-            assert await store.claim([claimant("a5")], now=2, lanes=["l2"]) == [], "the lane is not free"
-            assert [claim.id for claim in await store.claim([claimant("a6")], now=2)] == ["s0"]
-            await store.settle(claims[0], Outcome("completed"), now=3)
-            assert [claim.id for claim in await store.claim([claimant("a7")], now=4, lanes=["l2"])] == ["s3"]
-
-    async def test_a_dead_owners_queue_is_taken_over(self, tmp_path: Path) -> None:
-        async with self.opened(tmp_path) as store:
-            await store.enlist("one", now=0, lease_until=LEASE)
-            for n in range(3):
-                await store.admit(admission(f"s{n}", home="one"), now=0)
-            while await store.take_over("two", now=LEASE):
-                pass
-            for n in range(3):
-                claim = await claim_one(store, f"b{n}", "two", now=LEASE)
-                assert claim.submission.interruptions == 0
-                await store.settle(claim, Outcome("completed"), now=LEASE)

@@ -21,11 +21,8 @@ _STATE, _WAITING_FOR = 7, 20
 # What is first in its lane is `ready`; what comes behind is `waiting`. Outside, both are queued.
 _STATES = {"waiting": "queued", "ready": "queued"}
 
-# The time that is left while a submission does not run. `?` is now, twice.
-TIME_LEFT = (
-    "time_left_ms = CASE WHEN deadline_at IS NULL THEN time_left_ms"
-    " WHEN deadline_at > ? THEN deadline_at - ? ELSE 0 END"
-)
+# The time that is left of a submission that ran until now. `?` is now, twice.
+TIME_LEFT = "time_left_ms = CASE WHEN deadline_at > ? THEN deadline_at - ? ELSE 0 END"
 
 
 def to_submission(row: Any) -> Submission:
@@ -100,7 +97,6 @@ def end(tx: Transaction, submission: Submission, outcome: Outcome, now: int, *, 
     """Settle a submission of a locked lane, and make the next one ready when it was the first."""
     tx.execute(
         "UPDATE submissions SET state = 'settled', settled_at = ?, outcome = ?, result = ?, error = ?, owner = NULL,"
-        " park_reason = NULL, wake_at = NULL, waiting_for = '[]',"
         " status = CASE WHEN recorded = '' THEN '' ELSE ? END WHERE sequence = ?",
         now,
         outcome.kind,
