@@ -189,13 +189,13 @@ def print_table(rows: list[Row], about: dict[str, Any]) -> None:
     for one in rows:
         if one.section != section:
             section = one.section
-            print(f"\n{HEADINGS[section]}\n  {'':50} {'median':>9}  {'min-max':>17}  {'':22} {'goal':22} met")
+            print(f"\n{HEADINGS[section]}\n  {'':50} {'median':>9}  {'min-max':>17}  {'':44} {'goal':22} met")
         if one.missing:
             print(f"  {one.label:50} {one.missing}")
             continue
         middle, spread = _number(median(one.values)), f"{_number(min(one.values))}-{_number(max(one.values))}"
         met = {True: "yes", False: "no", None: ""}[one.met]
-        print(f"  {one.label:50} {middle:>9}  {spread:>17}  {one.note:22} {one.goal:22} {met}".rstrip())
+        print(f"  {one.label:50} {middle:>9}  {spread:>17}  {one.note:44} {one.goal:22} {met}".rstrip())
 
 
 def _number(value: float) -> str:

@@ -30,3 +30,8 @@ class Row:
     met: bool | None = None
     missing: str = ""
     samples: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+
+def share(values: list[float], part: float) -> float:
+    """Return the value that so large a part of the values does not exceed."""
+    return sorted(values)[min(int(len(values) * part), len(values) - 1)]

@@ -6,6 +6,7 @@ requests   a workflow that does nothing, waited for over 16 connections, with ou
 decay      the same for a long time: the last requests beside the first
 sockets    the memory of open WebSockets to agents that say nothing
 follow     a run whose events many clients read, beside one that a single client reads
+restart    conversations that wait for their models while the server is killed (`benchmarks.restart`)
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import original
+from benchmarks.restart import restart
 from benchmarks.scenarios import Samples, Task
 
 HERE = Path(__file__).resolve().parent
@@ -32,7 +34,7 @@ ROOT = HERE.parent
 CONNECTIONS, WARM_UP = 16, 0.5
 FOLLOWERS, TICKS = 100, 100
 RELOADS = 5
-SCENARIOS = ("answers", "reload", "requests", "decay", "sockets", "follow")
+SCENARIOS = ("answers", "reload", "requests", "decay", "sockets", "follow", "restart")
 NOOP, TICKING, SOCKET = "/workflows/noop?wait=result", "/workflows/ticks", "/agents/idle/{}"
 _WORKFLOWS = {
     "version": "route = True\nasync def run(ctx):\n    return {version}\n",
@@ -102,6 +104,8 @@ def measure(task: Task, folder: Path, volume: Volume) -> Any:
             return requests(_theirs if theirs else _counted, folder, volume.seconds)
         case "decay":
             return decay(_theirs if theirs else _counted, folder, *volume.long_run(theirs=theirs))
+        case "restart":
+            return restart(_counted, folder)
         case "sockets":
             return sockets(_theirs if theirs else _counted, folder, volume.sockets)
         case _:

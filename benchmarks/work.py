@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import counted
+from benchmarks.pace import Pace, watched
+from benchmarks.restart import OPEN_SESSIONS
+from benchmarks.rows import share
 from benchmarks.scenarios import Samples
 
 SESSIONS = 64
 PACE = 1000
 """Admissions a second."""
-OPEN_SESSIONS = 1000
 SECONDS = 3.0
 WARM_UP_SECONDS = 0.5
 
@@ -44,11 +46,6 @@ async def keep_busy(
     await asyncio.gather(*(lane(number) for number in range(lanes)))
 
 
-def share(values: list[float], part: float) -> float:
-    """Return the value that so large a part of the values does not exceed."""
-    return sorted(values)[min(int(len(values) * part), len(values) - 1)]
-
-
 async def admissions(folder: Path, *, a_second: float | None = None) -> Samples:
     """64 sessions, each with one message at a time: accepted, claimed at once, settled. No engine, no model."""
     from flue.durable.records import Admission, Claimant, Outcome
@@ -56,10 +53,10 @@ async def admissions(folder: Path, *, a_second: float | None = None) -> Samples:
     from flue.stores import SqliteStore
 
     numbers, far = count(), 2**50
-    waited: list[float] = []
+    waited: list[tuple[float, float]] = []
     fsyncs: list[float] = []
     store = SqliteStore(folder / "flue.db", connect=_connect)
-    with collecting_rarely():  # as servers do
+    with watched() as pace, collecting_rarely():  # as servers do
         async with aclosing(store):
             await store.enlist("bench", now=0, lease_until=far)
 
@@ -69,7 +66,7 @@ async def admissions(folder: Path, *, a_second: float | None = None) -> Samples:
                     id=id, lane=f"session-{session}", kind="prompt", target="a", payload="{}", reserve=1024
                 )
                 admitted = await store.admit(work, now=0, claimant=Claimant("bench", f"attempt-{id}", far))
-                waited.append((time.perf_counter() - began) * 1000)
+                waited.append((began, time.perf_counter()))
                 fsyncs.append(counted.COMMITS - before)
                 assert admitted.claim is not None
                 await store.settle(admitted.claim, Outcome("completed", result="1"), now=0)
@@ -80,21 +77,28 @@ async def admissions(folder: Path, *, a_second: float | None = None) -> Samples:
             began, spent, before = time.perf_counter(), time.process_time(), counted.COMMITS
             await keep_busy(SESSIONS, step, SECONDS, a_second=a_second)
             took, spent, made = time.perf_counter() - began, time.process_time() - spent, counted.COMMITS - before
+    in_ms, even_ms = _both(pace, waited)
     return {
         "per_fsync": [len(waited) / made],
         "per_second": [len(waited) / took],
         "cpu_us": [spent / len(waited) * 1e6],
         "claim_fsyncs_p50": [share(fsyncs, 0.5)],
         "claim_fsyncs_p99": [share(fsyncs, 0.99)],
-        "claim_ms_p50": [share(waited, 0.5)],
-        "claim_ms_p99": [share(waited, 0.99)],
+        "claim_ms_p50": [share(in_ms, 0.5)],
+        "claim_ms_p99": [share(in_ms, 0.99)],
+        "claim_even_ms_p99": [share(even_ms, 0.99)],
+        "lost": [pace.lost],
     }
+
+
+def _both(pace: Pace, spans: list[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    """Return how many ms each took, and how many it would have taken on an evenly running machine."""
+    return [(ended - began) * 1000 for began, ended in spans], [pace.ms(*span) for span in spans]
 
 
 async def paced(folder: Path) -> Samples:
     """Measure the same sessions when all of them together ask a thousand times a second."""
-    samples = await admissions(folder, a_second=PACE)
-    return {f"paced_{metric}": found for metric, found in samples.items()}
+    return await admissions(folder, a_second=PACE)
 
 
 def _connect(path: str) -> sqlite3.Connection:
@@ -109,25 +113,28 @@ async def recovery(folder: Path) -> Samples:
     from flue.serve.process import collecting_rarely
 
     _killed_with_open_sessions(folder)
-    asked: list[float] = []
+    asked: list[tuple[float, float]] = []
     everybody = asyncio.Event()
 
     async def answer(request: Any) -> str:
-        asked.append((time.perf_counter() - began) * 1000)
+        asked.append((began, time.perf_counter()))
         if len(asked) == OPEN_SESSIONS:
             everybody.set()
         await everybody.wait()
         return "Here I am."
 
-    began, spent = time.perf_counter(), time.process_time()
-    with collecting_rarely():  # as servers do
+    with watched() as pace, collecting_rarely():  # as servers do
+        began, spent = time.perf_counter(), time.process_time()
         async with _sessions(folder, answer) as service:
             await service.start()
             await everybody.wait()
             spent = time.process_time() - spent
+    in_ms, even_ms = _both(pace, asked)
     return {
-        "went_on_ms_p50": [share(asked, 0.5)],
-        "went_on_ms_p99": [share(asked, 0.99)],
+        "went_on_ms_p50": [share(in_ms, 0.5)],
+        "went_on_ms_p99": [share(in_ms, 0.99)],
+        "went_on_even_ms_p99": [share(even_ms, 0.99)],
+        "lost": [pace.lost],
         "cpu_ms": [spent / OPEN_SESSIONS * 1000],
     }
 
