@@ -216,8 +216,11 @@ async def test_a_deadline_ends_a_model_that_hangs_and_a_tool_that_cannot_be_canc
         agent = flue.create_agent(model=model, tools=[stubborn], durability={"timeout": "90s"})
         given_up.clear()
         async with serving(catalog({"chat": agent}), MemoryStore()) as service:
-            outcome = await ask(service)
+            ticket = await service.prompt("chat", "ann", "Go.")
+            outcome = await ticket.outcome()
             given_up.set()
+            log = await service.log.read(ticket.id)
+        assert [event.type for event in log][-2:] == ["operation", "idle"]
         assert (outcome.kind, json.loads(outcome.error or "")["code"]) == ("failed", "exceeded_timeout")
 
 

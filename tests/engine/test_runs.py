@@ -73,6 +73,33 @@ async def test_an_aborted_run_ends_and_what_it_left_running_too() -> None:
     assert (outcome.kind, json.loads(outcome.error or "")["message"]) == ("aborted", "Enough.")
 
 
+# DUR-35
+async def test_the_log_of_a_run_that_cannot_be_cancelled_has_all_until_its_end_and_nothing_of_what_follows() -> None:
+    free = asyncio.Event()
+
+    async def stubborn(ctx: flue.FlueContext) -> None:
+        while not free.is_set():
+            try:
+                await free.wait()
+            except asyncio.CancelledError:
+                ctx.log.info("I go on.")
+        ctx.log.info("Done.")
+
+    async with serving(catalog(workflows={"long": stubborn}), MemoryStore()) as service:
+        ticket = await service.start_workflow("long")
+        await asyncio.sleep(0)
+        await service.abort(ticket.id, "Enough.")
+        try:
+            followed = [json.loads(event.data) async for event in ticket.events()]
+        finally:
+            free.set()
+        await service.at_rest(service.deployment)
+        read = [json.loads(event.data) for event in await service.log.read(ticket.id)]
+    assert followed == read
+    assert [event.get("message", event["type"]) for event in read] == ["run_start", "I go on.", "run_end"]
+    assert (read[-1]["isError"], read[-1]["error"]["message"]) == (True, "Enough.")
+
+
 class Paid:
     """A workflow whose steps cost something."""
 

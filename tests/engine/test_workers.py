@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -22,11 +23,13 @@ async def renew() -> None:
 Drive = Callable[[Attempt], Awaitable[Ending]]
 
 
-async def working_on(store: MemoryStore, drive: Drive, rested: list[Attempt] | None = None) -> Workers:
+async def working_on(
+    store: MemoryStore, drive: Drive, rested: list[Attempt] | None = None, clock: VirtualClock | None = None
+) -> Workers:
     """Return workers of an owner that is enlisted."""
     await store.enlist("one", now=0, lease_until=10**9)
     rest = [] if rested is None else rested
-    return Workers(store, VirtualClock(), drive, grace=5.0, log_failures=True, rested=rest.append, renew=renew)
+    return Workers(store, clock or VirtualClock(), drive, grace=5.0, log_failures=True, rested=rest.append, renew=renew)
 
 
 async def begun(store: MemoryStore, workers: Workers, id: str) -> Attempt:
@@ -105,3 +108,42 @@ async def test_what_is_given_back_is_cancelled_at_once_and_together() -> None:
         found = await store.get_submission(id)
         assert found is not None
         assert (found.state, found.interruptions) == ("queued", 1)
+
+
+class FailingOnce(MemoryStore):
+    """A store whose first settlement fails."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.settlements = 0
+
+    async def settle(self, claim: Claim, outcome: Outcome, **more: Any) -> None:
+        self.settlements += 1
+        if self.settlements == 1:
+            raise DurabilityError("The disk is full.", code="store_full")
+        await super().settle(claim, outcome, **more)
+
+
+# DUR-23
+async def test_an_end_by_force_that_cannot_be_written_is_told_to_nobody_and_the_work_given_back() -> None:
+    free = asyncio.Event()
+
+    async def go_on(attempt: Attempt) -> Ending:
+        while not free.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await free.wait()
+        return Settled(Outcome("completed"))
+
+    store, rested = FailingOnce(), list[Attempt]()
+    workers = await working_on(store, go_on, rested, clock=VirtualClock(auto=True))
+    attempt = await begun(store, workers, "s1")
+    await asyncio.sleep(0)
+    workers.stop(attempt, "abort", "enough")
+    outcome = await attempt.rest
+    found = await store.get_submission("s1")
+    free.set()
+    await workers.tasks.finish(1.0)
+    assert outcome is None
+    assert found is not None
+    assert (found.state, found.park_reason, found.interruptions) == ("parked", "retry", 1)
+    assert (rested, len(workers), store.settlements) == ([attempt], 0, 1)

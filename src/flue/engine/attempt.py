@@ -11,6 +11,7 @@ from typing import Any, Literal
 from flue.durable.outbox import Outbox
 from flue.durable.records import Admission, Claim, Outcome, Submission, Wait
 from flue.errors import FlueError
+from flue.events import ErrorInfo
 from flue.messages import Json
 
 StopReason = Literal["abort", "deadline", "lost"]
@@ -76,6 +77,8 @@ class Attempt:
         """Called when a message came for this work while it runs."""
         self.waits: Callable[[], bool] = lambda: False
         """Says whether something in this work waits for a message while it runs."""
+        self.on_force: Callable[[Outcome], None] = lambda outcome: None
+        """Called to write into the log how work ends that does not end by itself."""
         self.task: asyncio.Task[None] | None = None
         self.begun = False
         """Whether the task has taken its first step: cancelled before, it would end without one."""
@@ -151,6 +154,12 @@ EXHAUSTED_ATTEMPTS = failed(
     code="exhausted_attempts",
     hint="Look at what ends the process; raise `max_attempts` in `durability`.",
 )
+
+
+def error_info(error: str) -> ErrorInfo:
+    """Return the error of an outcome as events carry it."""
+    described = json.loads(error)
+    return ErrorInfo(described["name"], described["message"])
 
 
 def failure(error: BaseException) -> Outcome:

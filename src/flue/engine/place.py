@@ -13,7 +13,7 @@ from flue.engine.attempt import Attempt
 from flue.engine.catalog import Deployment
 from flue.engine.event_log import LogSettings, LogWriter
 from flue.engine.feed import Feed
-from flue.events import Event, RunEnd, Scope
+from flue.events import Emitter, Event, RunEnd, Scope
 from flue.harness.agent_store import AgentStore
 from flue.harness.context import FlueContext
 from flue.harness.runtime import Runtime
@@ -92,6 +92,13 @@ class Place:
         """Let the end of the run go into the log, with the write that settles it."""
         if self.run_end is not None and self._log is not None:
             self._log(self.run_end)
+
+    def last_words(self, emitter: Emitter) -> Emitter:
+        """Return an emitter that goes on where another is, into the log alone; that takes in nothing else any more."""
+        log, self._log = self._log, None
+        last = Emitter(emitter.clock, () if log is None else (log,))
+        last.next_index = emitter.next_index
+        return last
 
     def runtime(self, deployment: Deployment) -> Runtime:
         """Return the deployment's runtime with this place as its store; of an agent, with the agent's part of it."""

@@ -28,6 +28,7 @@ from flue.engine.attempt import (
     Parked,
     Released,
     Settled,
+    error_info,
     failure,
 )
 from flue.engine.catalog import Deployment
@@ -170,6 +171,8 @@ class _Prompt:
         """Whether it comes to rest: what is sent from here on is for whoever goes on with it."""
         self._raised = False
         """Whether a budget was raised while it ran."""
+        self._place = opened.place
+        attempt.on_force = self._forced
         journal.attach(opened.session.history, opened.harness.meter, opened.context.emitter)
 
     async def run(self) -> Ending:
@@ -254,6 +257,15 @@ class _Prompt:
         emit(scope, Operation, "prompt", 0, False, None, reply, usage)
         emit(scope, Idle)
         return Outcome("completed", result=_json(reply))
+
+    def _forced(self, outcome: Outcome) -> None:
+        """Write the end of the prompt, whose call goes on."""
+        ended = self._context.emitter.last == Idle.type
+        log = self._place.last_words(self._context.emitter)
+        if not ended:
+            scope = replace(self._harness.scope, session=self._session.name)
+            log.emit(scope, Operation, "prompt", 0, True, error_info(outcome.error or ""))
+            log.emit(scope, Idle)
 
     async def _pause(self, paused: Paused) -> Ending:
         if paused.reason == "stop":

@@ -22,6 +22,7 @@ from flue.engine.attempt import (
     Restarted,
     Settled,
     describe,
+    error_info,
     failed,
     failure,
 )
@@ -29,7 +30,7 @@ from flue.engine.catalog import AgentEntry, Deployment, WorkflowEntry
 from flue.engine.place import RESERVED, Place, Site
 from flue.engine.run_steps import RunSteps
 from flue.errors import DurabilityError, OperationError, UsageError
-from flue.events import ErrorInfo, RunEnd, RunResume, Scope, iso_time
+from flue.events import Emitter, RunEnd, RunResume, Scope, iso_time
 from flue.harness.context import FlueContext
 from flue.harness.runs import agent_owner, run_agent, run_workflow, workflow_owner
 from flue.ports import Ids
@@ -62,6 +63,7 @@ class Runs:
             steps=steps,
         )
         run = _Run(attempt, deployment, place, context, steps, record)
+        attempt.on_force = run.forced
         if submission.cancel_reason is not None:
             return run.ended(Outcome.aborted(submission.cancel_reason))
         if submission.interruptions:
@@ -153,9 +155,15 @@ class _Run:
     def ended(self, outcome: Outcome, error: BaseException | None = None) -> Settled:
         """Return the end of the run; its last event goes with the settlement."""
         if self._place.run_end is None:
-            self._announce_end(outcome.error)
+            self._announce_end(self._context.emitter, outcome.error)
         self._place.end_run()
         return Settled(outcome, error)
+
+    def forced(self, outcome: Outcome) -> None:
+        """Write the end of the run, whose function goes on."""
+        log = self._place.last_words(self._context.emitter)
+        if self._place.run_end is None:
+            self._announce_end(log, outcome.error)
 
     def interrupted(self, replacement: Admission) -> Ending:
         """Return how a run ends whose process died: replaced by another, or for good (DUR-31)."""
@@ -172,7 +180,7 @@ class _Run:
             return self.ended(failed(message, code="interrupted"))
         message = f'Flue workflow execution was interrupted and restarted as run "{replacement.id}".'
         error = json.dumps({**describe(OperationError(message)), "code": "interrupted"})
-        self._announce_end(error)
+        self._announce_end(self._context.emitter, error)
         self._place.end_run()
         return Restarted(replacement, error)
 
@@ -188,8 +196,7 @@ class _Run:
             **{named: submission.target},
         )
 
-    def _announce_end(self, error: str | None) -> None:
-        described = json.loads(error) if error is not None else None
-        info = None if described is None else ErrorInfo(described["name"], described["message"])
+    def _announce_end(self, emitter: Emitter, error: str | None) -> None:
+        info = None if error is None else error_info(error)
         milliseconds = round((self._context.clock.monotonic() - self._started) * 1000)
-        self._context.emitter.emit(self._context.scope, RunEnd, info is not None, milliseconds, None, info)
+        emitter.emit(self._context.scope, RunEnd, info is not None, milliseconds, None, info)

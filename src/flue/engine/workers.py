@@ -9,7 +9,7 @@ from typing import Any
 
 from flue.durable.outbox import Outbox
 from flue.durable.port import DurableStore
-from flue.durable.records import Claim, Outcome
+from flue.durable.records import Claim
 from flue.engine.attempt import Again, Attempt, Ending, Parked, Released, Restarted, Settled, StopReason, failure
 from flue.engine.tasks import Tasks
 from flue.errors import DurabilityError, FlueError
@@ -106,6 +106,7 @@ class Workers:
                 attempt.begin_again()
         except DurabilityError as error:
             if error.code != "attempt_lost" and attempt.phase != "abandoned":
+                attempt.phase = "ending"
                 await self._give_back(attempt, error)
         finally:
             self._rested(attempt)
@@ -155,7 +156,6 @@ class Workers:
 
     async def _give_back(self, attempt: Attempt, error: DurabilityError) -> None:
         """Release work whose progress could not be written, as soon as the store can write again."""
-        attempt.phase = "ending"
         logger.warning("%s stopped, because the store failed: %s", attempt.claim.id, error)
         pause = _FIRST_PAUSE
         while True:
@@ -177,15 +177,26 @@ class Workers:
             self.stop(attempt, "deadline")
 
     async def _force(self, attempt: Attempt) -> None:
-        """Settle work that does not end although it was stopped; what it still does reaches nothing any more."""
+        """Settle work that does not end although it was stopped; what it still does reaches nothing any more.
+
+        What it has told until then goes along. If that cannot be written, the work is given back, to be ended by the
+        next who claims it: nobody is told of an end that is not on disk.
+        """
         if await self._ends_within(attempt, self._grace) or attempt.phase != "driving":
             return
         attempt.phase = "abandoned"
         logger.error("%s did not end within %g s of being stopped.", attempt.claim.id, self._grace)
-        outcome: Outcome = attempt.outcome_of_stop()
-        await quietly(self._store.settle(attempt.claim, outcome, now=self._clock.now_ms()), "settled")
-        attempt.settle(outcome)
-        self._rested(attempt)
+        outcome = attempt.outcome_of_stop()
+        attempt.on_force(outcome)
+        try:
+            await attempt.outbox.settle(outcome, now=self._clock.now_ms())
+            attempt.settle(outcome)
+        except DurabilityError as error:
+            if error.code != "attempt_lost":
+                await self._give_back(attempt, error)
+        finally:
+            attempt.outbox.cut()
+            self._rested(attempt)
 
     async def _ends_within(self, attempt: Attempt, seconds: float) -> bool:
         assert attempt.task is not None
