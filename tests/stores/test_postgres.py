@@ -338,6 +338,19 @@ async def test_a_database_that_is_not_there_is_named(tmp_path: Path) -> None:
     await store.aclose()
 
 
+async def test_closing_waits_for_no_database_that_is_away(tmp_path: Path) -> None:
+    store = PostgresStore(f"postgresql:///x?host={tmp_path}", retry_for=60)
+    store.listen(lambda _: None)
+    reading = asyncio.create_task(store.get_run("r1"))
+    writing = [asyncio.ensure_future(store.admit(admission(f"s{n}", f"lane {n}"), now=0)) for n in range(9)]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await store.aclose()
+        heard = await asyncio.gather(reading, *writing, return_exceptions=True)
+    codes = [error.code for error in heard if isinstance(error, DurabilityError)]
+    assert codes == 10 * ["store_unreachable"]
+
+
 # DUR-21
 async def test_a_schema_of_each_earlier_format_is_migrated_with_its_sessions(tmp_path: Path) -> None:
     assert len(postgres_connection.MIGRATIONS) > 1

@@ -36,8 +36,8 @@ class PostgresStore(SqlStore):
     connections, wake-ups one more. `schema` holds the tables; it is made when missing.
 
     Several nodes keep the promises of one (DUR-25). After a lost connection everything is tried again for `retry_for`
-    seconds. A transaction is repeated only when the
-    database says that it was not committed, so nothing is ever done twice.
+    seconds, or until the store is closed. A transaction is repeated only when the database says that it was not
+    committed, so nothing is ever done twice.
 
     Raises `UsageError` (code `invalid_store`) for a URL that cannot work, without repeating it; no error shows the
     password.
@@ -50,12 +50,12 @@ class PostgresStore(SqlStore):
         super().__init__()
         self._schema = schema
         self._channel = Channel(schema, token_hex(8))
+        self._closing = threading.Event()
         self._connect: Callable[[], psycopg.Connection[Any]] = partial(
-            postgres_connection.connect, url, schema, retry_for
+            postgres_connection.connect, url, schema, retry_for, closing=self._closing
         )
         self._migration = threading.Lock()
         self._migrated = False
-        self._closed = False
         self._readers = Readers(
             self._open,
             self._reading,
@@ -79,7 +79,7 @@ class PostgresStore(SqlStore):
     def listen(self, listener: Listener, *, events: bool = True) -> Callable[[], None]:
         """See `flue.durable.port.DurableStore`."""
         remove = super().listen(listener, events=events)
-        if self._notifications is None and not self._closed:
+        if self._notifications is None and not self._closing.is_set():
             self._notifications = Notifications(self._open, self._channel, self._listeners.tell)
         unfollow = None
         if self._notifications is not None:
@@ -100,8 +100,11 @@ class PostgresStore(SqlStore):
         await super().retire(owner, now=now)
 
     async def aclose(self) -> None:
-        """Write what is queued, wait for running reads, and close all connections."""
-        self._closed = True
+        """Write what is queued, wait for running reads, and close all connections.
+
+        A database that is away is not waited for: what is queued fails (`store_unreachable`), nobody was told of it.
+        """
+        self._closing.set()
         if self._notifications is not None:
             notifications, self._notifications = self._notifications, None
             await asyncio.to_thread(notifications.stop)
@@ -131,9 +134,9 @@ class PostgresStore(SqlStore):
         ]
 
     async def _read(self, query: Transition[T], key: str | None = None) -> T:
-        if not self._closed:
+        if not self._closing.is_set():
             await self._settled(writer for writer in self._writers if writer.pending(key))
-        if self._closed:
+        if self._closing.is_set():
             raise store_closed("The Postgres store")
         return await self._readers.read(query)
 

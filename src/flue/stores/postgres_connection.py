@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -237,21 +238,23 @@ def check_url(url: str) -> None:
         )
 
 
-def connect(url: str, schema: str, retry_for: float) -> psycopg.Connection[Any]:
-    """Open a connection; while the database is not to be reached, try again for some seconds.
+def connect(
+    url: str, schema: str, retry_for: float, *, closing: threading.Event | None = None
+) -> psycopg.Connection[Any]:
+    """Open a connection; while the database is not to be reached, try again for some seconds, or until `closing`.
 
     Raises `DurabilityError` (code `store_unreachable`) after that, and `psycopg.Error` for what trying again cannot
     help (a wrong password, a database that does not exist).
     """
+    closing = closing or threading.Event()
     deadline, pause = time.monotonic() + retry_for, 0.05
     while True:
         try:
             connection = psycopg.connect(url, autocommit=True, connect_timeout=5, application_name="flue")
         except psycopg.OperationalError as error:
             refused = error.sqlstate is not None and not error.sqlstate.startswith(_UNAVAILABLE)
-            if refused or time.monotonic() + pause > deadline:
+            if refused or time.monotonic() + pause > deadline or closing.wait(pause):
                 raise unreachable(error) from error
-            time.sleep(pause)
             pause = min(1.0, pause * 2)
             continue
         # `synchronous_commit` may have been turned off for the database or the user; what is awaited must be durable.
