@@ -6,13 +6,17 @@ import asyncio
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import pytest
+
 from flue.durable.records import Admission, Admitted, Claim, Claimant, Outcome
 from flue.engine.attempt import Attempt, Ending, Settled
 from flue.engine.engine import Engine, EngineSettings
+from flue.errors import DurabilityError
 from flue.stores import MemoryStore
 from flue.testing import SequentialIds, VirtualClock
 from flue.testing.work_contract import admission
 from tests.engine.log_scene import settled_tasks
+from tests.engine.scenes import kill
 
 TIMEOUT_MS = 60_000
 
@@ -106,3 +110,60 @@ async def test_an_engine_that_is_stopped_while_it_starts_does_not_go_on() -> Non
     await starting
     await settled_tasks()
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+class FlakyStore(MemoryStore):
+    """A store whose `enlist` waits for a gate, and fails as often as it is told to."""
+
+    def __init__(self, failures: int = 0) -> None:
+        super().__init__()
+        self.failures = failures
+        self.gate = asyncio.Event()
+
+    async def enlist(self, owner: str, *, now: int, lease_until: int) -> None:
+        await self.gate.wait()
+        self.failures -= 1
+        if self.failures >= 0:
+            raise DurabilityError("No.", code="store_unreachable")
+        await super().enlist(owner, now=now, lease_until=lease_until)
+
+
+async def done_at_once(attempt: Attempt) -> Ending:
+    return Settled(Outcome("completed"))
+
+
+async def test_a_caller_that_gives_up_while_the_engine_starts_takes_it_from_nobody() -> None:
+    store = FlakyStore()
+    engine = Engine(store, VirtualClock(), SequentialIds(), done_at_once)
+    gone, staying = (asyncio.create_task(engine.admit(admission(id, id))) for id in ("s1", "s2"))
+    await settled_tasks()
+    gone.cancel()
+    await settled_tasks()
+    store.gate.set()
+    assert (await staying).created
+    await engine.drain(0)
+
+
+async def test_an_engine_that_could_not_start_is_started_by_the_next_who_needs_it() -> None:
+    store = FlakyStore(failures=1)
+    store.gate.set()
+    engine = Engine(store, VirtualClock(), SequentialIds(), done_at_once)
+    with pytest.raises(DurabilityError):
+        await engine.admit(admission("s1"))
+    assert (await engine.admit(admission("s1"))).created
+    await engine.drain(0)
+
+
+# DUR-38
+async def test_what_a_process_accepted_and_could_not_begin_is_taken_up_when_that_is_gone() -> None:
+    """It has made no claim, and so no lease but the one that it enlisted with."""
+    store, clock = MemoryStore(), VirtualClock()
+    full = Engine(store, clock, SequentialIds(), done_at_once, owner="one", settings=EngineSettings(concurrency=0))
+    before = asyncio.all_tasks()
+    await full.admit(admission("s1", home="one"))
+    await kill(before)
+    engine = Engine(store, clock, SequentialIds(), done_at_once, owner="two")
+    await engine.start()
+    await clock.advance(EngineSettings().lease)
+    assert await engine.outcome("s1") == Outcome("completed")
+    await engine.drain(0)

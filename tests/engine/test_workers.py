@@ -61,6 +61,54 @@ async def test_an_attempt_stopped_before_its_first_step_ends_all_the_same() -> N
     await workers.tasks.cancel(1.0)
 
 
+# DUR-36
+async def test_what_puts_itself_in_order_after_an_abort_is_left_to_that_when_its_time_is_up() -> None:
+    """Cancelled once more it would leave the conversation with calls that have no result."""
+    in_order, go_on = list[str](), asyncio.Event()
+
+    async def tidy(attempt: Attempt) -> Ending:
+        try:
+            return await hang(attempt)
+        finally:
+            await go_on.wait()
+            in_order.append(attempt.claim.id)
+
+    workers, attempt, _ = await working(tidy)
+    await asyncio.sleep(0)
+    workers.stop(attempt, "abort", "enough")
+    await asyncio.sleep(0)
+    workers.stop(attempt, "deadline")
+    await asyncio.sleep(0)
+    go_on.set()
+    assert (await attempt.rest) == Outcome.aborted("enough")
+    assert in_order == ["s1"]
+    await workers.tasks.cancel(1.0)
+
+
+# DUR-36
+async def test_an_abort_that_comes_while_the_end_is_being_written_is_too_late() -> None:
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    class SlowStore(MemoryStore):
+        async def settle(self, claim: Claim, outcome: Outcome, **options: Any) -> None:
+            asked.set()
+            await go_on.wait()
+            await super().settle(claim, outcome, **options)
+
+    async def answer(attempt: Attempt) -> Ending:
+        return Settled(Outcome("completed"))
+
+    store = SlowStore()
+    workers = await working_on(store, answer)
+    attempt = await begun(store, workers, "s1")
+    await asked.wait()
+    workers.stop(attempt, "abort", "enough")
+    await asyncio.sleep(0)
+    go_on.set()
+    assert (await attempt.rest) == Outcome("completed")
+    await workers.tasks.cancel(1.0)
+
+
 @pytest.mark.parametrize(("code", "logged"), [("attempt_lost", 0), ("store_io", 1)])
 async def test_a_message_for_work_that_has_just_been_lost_is_no_news(
     code: str, logged: int, caplog: pytest.LogCaptureFixture

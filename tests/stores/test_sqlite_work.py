@@ -277,6 +277,31 @@ def test_an_owner_that_heard_too_much_at_once_looks_at_everything(tmp_path: Path
     two.close()
 
 
+async def test_what_another_living_owner_accepted_is_left_to_it(tmp_path: Path) -> None:
+    """It would start there at once, and each process takes up its own when the other is gone."""
+    store = SqliteStore(tmp_path / "flue.db")
+    for owner in ("one", "two"):
+        await store.enlist(owner, now=0, lease_until=LEASE)
+    await store.admit(admission("s1", home="two"), now=0)
+    assert await store.claim([claimant("a1")], now=0) == []
+    assert await store.claim([claimant("a2")], now=0, lanes=["lane"]) == []
+    assert await store.take_over("one", now=0) == 0
+    assert (await claim_one(store, "b1", "two")).id == "s1"
+    await store.aclose()
+
+
+# DUR-16
+async def test_what_has_ended_leaves_no_lane_behind_however_often_it_is_repeated(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "flue.db")
+    await store.admit(admission("s1"), now=0)
+    await store.settle(await claim_one(store, "a1"), Outcome("completed"), now=1)
+    assert not (await store.admit(admission("s1"), now=2)).created
+    await store.aclose()
+    connection = sqlite3.connect(tmp_path / "flue.db")
+    assert connection.execute("SELECT * FROM lanes").fetchall() == []
+    connection.close()
+
+
 # DUR-16
 async def test_no_statement_reads_a_whole_table_or_sorts(tmp_path: Path) -> None:
     statements: set[str] = set()

@@ -93,6 +93,13 @@ class OwnerContract(Opening):
             new = await store.claim([claimant("b1", "two"), claimant("b2", "two")], now=2)
             assert [(claim.id, claim.submission.interruptions) for claim in new] == [("s1", 0), ("s2", 0)]
 
+    # DUR-40
+    async def test_whoever_finds_nothing_to_claim_is_no_owner_for_that(self, tmp_path: Path) -> None:
+        """Each would wake the others, to find nothing either."""
+        async with self.opened(tmp_path) as store:
+            assert await store.claim([claimant("a1")], now=0) == []
+            assert await store.next_due("two") is None
+
     async def test_an_owner_claims_what_it_admitted_and_what_is_nobodys(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             await store.enlist("one", now=0, lease_until=LEASE)
