@@ -167,3 +167,28 @@ async def test_what_a_process_accepted_and_could_not_begin_is_taken_up_when_that
     await clock.advance(EngineSettings().lease)
     assert await engine.outcome("s1") == Outcome("completed")
     await engine.drain(0)
+
+
+async def test_an_engine_ends_although_its_store_is_away(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("flue.engine.workers._PATIENCE", 0.01)
+
+    class Away(MemoryStore):
+        async def release(self, claim: Claim, **options: Any) -> None:
+            await asyncio.Event().wait()
+
+        async def retire(self, owner: str, *, now: int) -> None:
+            await asyncio.Event().wait()
+
+    async def drive(attempt: Attempt) -> Ending:
+        await asyncio.Event().wait()
+        return Settled(Outcome("completed"))
+
+    engine = Engine(Away(), VirtualClock(auto=True), SequentialIds(), drive)
+    await engine.admit(admission("s1"))
+    await engine.drain(0)
+    assert [record.getMessage() for record in caplog.records] == [
+        "Work could not be given back: the store does not answer.",
+        "Work could not be retired: the store does not answer.",
+    ]

@@ -17,6 +17,7 @@ from flue.ports import Clock
 
 logger = logging.getLogger("flue")
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+_PATIENCE = 5.0
 
 
 class Workers:
@@ -214,11 +215,15 @@ class Workers:
 
 
 async def quietly(transition: Awaitable[object], what: str) -> None:
-    """Await a transition whose failure is only logged: somebody will do it later."""
+    """Await a transition of a process that ends. Its failure is only logged: a lease tells others the same, later.
+
+    Nor is it waited for long: a store that is away would hold the process up. The transition is not taken back.
+    """
     try:
-        await transition
-    except DurabilityError as error:
-        logger.warning("Work could not be %s: %s", what, error)
+        async with asyncio.timeout(_PATIENCE):
+            await transition
+    except (DurabilityError, TimeoutError) as error:
+        logger.warning("Work could not be %s: %s", what, str(error) or "the store does not answer.")
 
 
 async def _logged(work: Awaitable[None]) -> None:
