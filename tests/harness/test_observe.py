@@ -14,6 +14,7 @@ from flue.definitions.tool import ToolResult
 from flue.events import (
     AgentEnd,
     Event,
+    Log,
     MessageEnd,
     MessageUpdate,
     Operation,
@@ -219,6 +220,31 @@ async def test_a_slow_coroutine_does_not_hold_the_prompt_up(registrations: Regis
         assert (reply.text, done) == ("ok", [])
         free.set()
     assert done[-1] == "idle"
+
+
+async def test_a_coroutine_that_is_too_slow_misses_events_and_is_told_how_many(
+    registrations: Registrations, caplog: pytest.LogCaptureFixture
+) -> None:
+    free = asyncio.Event()
+    heard: list[Event] = []
+
+    async def wait(event: Event, context: FlueContext) -> None:
+        await free.wait()
+        heard.append(event)
+        if isinstance(event, Log) and event.attributes:
+            context.log.info("I missed some.")
+
+    observe(wait)
+    async with open_context(registrations=registrations) as context:
+        for n in range(10_007):
+            context.log.info(str(n))
+        free.set()
+    note, then = heard[10_000:]
+    assert isinstance(note, Log)
+    assert (note.level, note.attributes, note.index) == ("warn", {"leftOut": 7}, 10_006)
+    assert (then.index, len(registrations.observers)) == (10_007, 1)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+    assert "wait is too slow" in caplog.text
 
 
 async def test_background_work_that_opens_a_context_of_its_own_does_not_wait_for_itself(

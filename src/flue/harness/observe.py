@@ -11,9 +11,12 @@ from contextvars import copy_context
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from flue.events import Event
+from flue.events import Event, Log
 from flue.harness.own_copy import own_copy
 from flue.registrations import Registrations, current_registrations
+
+_LONGEST = 10_000
+"""How many events may wait for a subscriber; a thousand sessions at once have several each in a moment."""
 
 Subscriber = Callable[[Event, Any], Any]
 logger = logging.getLogger("flue")
@@ -24,8 +27,11 @@ def observe(subscriber: Subscriber) -> Callable[[], None]:
 
     It is called on the event loop, in the order of the events, so it must not block. It may be a coroutine function:
     what it returns runs in the background, one event after the other, and `open_context` waits for it at its end, 5 s
-    at most. What a subscriber raises is logged and reaches nobody else; what it changes in an event it changes in a
-    copy of its own.
+    at most. It holds nothing up: once 10,000 events wait for it, those that come are left out until it has caught up;
+    it then gets a `Log` of level "warn" with their number as the attribute `leftOut`.
+
+    What a subscriber raises is logged and reaches nobody else; what it changes in an event it changes in a copy of its
+    own.
 
     Contexts opened from now on are observed. Returns a function that ends the subscription, at once and everywhere.
     """
@@ -67,11 +73,15 @@ class Subscription:
 
     def __call__(self, event: Event, context: Any) -> None:
         """Hand an event on."""
+        returned = self.call(event, context)
+        if inspect.isawaitable(returned):
+            self._run(returned, event, context)
+
+    def call(self, event: Event, context: Any) -> Any:
+        """Call the subscriber, unless it has left, and return what it returns."""
         if self.ended:
-            return
-        returned = self._subscriber(event if self._reads_only else own_copy(event), context)
-        if returned is not None and inspect.isawaitable(returned):
-            self._run(returned)
+            return None
+        return self._subscriber(event if self._reads_only else own_copy(event), context)
 
     async def settle(self) -> None:
         """Wait for the background work of the running loop; does nothing when called from that work."""
@@ -79,7 +89,7 @@ class Subscription:
         if backlog is not None:
             await backlog.settle()
 
-    def _run(self, work: Awaitable[Any]) -> None:
+    def _run(self, work: Awaitable[Any], event: Event, context: Any) -> None:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -88,8 +98,8 @@ class Subscription:
         backlog = self._backlogs.get(loop)
         if backlog is None:
             name = getattr(self._subscriber, "__qualname__", type(self._subscriber).__name__)
-            backlog = self._backlogs[loop] = _Backlog(name)
-        backlog.add(work)
+            backlog = self._backlogs[loop] = _Backlog(name, self.call)
+        backlog.add(work, event, context)
         if not backlog.is_running:
             backlog.task = loop.create_task(
                 backlog.work(), name=f"observe({backlog.name})", context=self._context.copy()
@@ -98,25 +108,42 @@ class Subscription:
 
 
 class _Backlog:
-    """What one subscriber still has to do on one event loop."""
+    """What one subscriber still has to do on one event loop.
 
-    def __init__(self, name: str) -> None:
+    Once it is full nothing is added until all of it is done: a note in every other place would be no help to anybody.
+    """
+
+    def __init__(self, name: str, subscriber: Subscriber) -> None:
         self.name = name
         self.task: asyncio.Task[None] | None = None
+        self._subscriber = subscriber
         self._waiting: deque[Awaitable[Any]] = deque()
+        self._left_out = 0
+        self._last: tuple[Event, Any] | None = None
+        """The last event that was left out, and its context."""
 
     @property
     def is_running(self) -> bool:
         return self.task is not None and not self.task.done()
 
-    def add(self, work: Awaitable[Any]) -> None:
-        self._waiting.append(work)
+    def add(self, work: Awaitable[Any], event: Event, context: Any) -> None:
+        """Add what the subscriber has to do with an event; let go of it when there is no room."""
+        if len(self._waiting) < _LONGEST and not self._left_out:
+            self._waiting.append(work)
+            return
+        if not self._left_out:
+            logger.warning(
+                "The event subscriber %s is too slow: events are left out until it has caught up.", self.name
+            )
+        self._left_out += 1
+        self._last = event, context
+        _discard(work)
 
     async def work(self) -> None:
         """Do all of it, in order."""
-        while self._waiting:
+        while self._waiting or self._left_out:
             try:
-                await self._waiting.popleft()
+                await (self._waiting.popleft() if self._waiting else self._tell())
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
@@ -124,6 +151,18 @@ class _Backlog:
                 logger.warning("The event subscriber %s was cancelled.", self.name)
             except Exception:
                 logger.exception("The event subscriber %s failed.", self.name)
+
+    async def _tell(self) -> None:
+        """Tell the subscriber how many events were left out, in their place."""
+        assert self._last is not None
+        event, context = self._last
+        message = f"{self._left_out} events were left out here: they came faster than they were observed."
+        logger.warning("The event subscriber %s has caught up: %s", self.name, message)
+        left_out, self._left_out, self._last = self._left_out, 0, None
+        note = Log(event.scope, event.index, event.at_ms, "warn", message, {"leftOut": left_out})
+        returned = self._subscriber(note, context)
+        if inspect.isawaitable(returned):
+            await returned
 
     async def settle(self) -> None:
         while self.is_running and self.task is not None and self.task is not asyncio.current_task():
