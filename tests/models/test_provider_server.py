@@ -565,16 +565,13 @@ async def test_a_responses_item_must_come_with_its_reasoning(client: httpx2.Asyn
 
 @pytest.mark.e2e
 async def test_it_runs_as_a_command_that_prints_its_address(client: httpx2.AsyncClient) -> None:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "flue.testing.provider_server",
-        "--port",
-        "0",
-        "--api-key",
-        "k-1",
-        stdout=asyncio.subprocess.PIPE,
-    )
+    # Where a script has put the tests in the background they ignore Ctrl-C, and what they start inherits that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        command = ("-m", "flue.testing.provider_server", "--port", "0", "--api-key", "k-1")
+        process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=asyncio.subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert process.stdout is not None
     try:
         url = (await process.stdout.readline()).decode().strip()
