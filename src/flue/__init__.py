@@ -7,7 +7,7 @@ Rooms, innermost first; a room imports only rooms above it:
     harness                                           context, harness, session, turn loop, results, built-in tools
     durable                                           submissions, journal, runs, events: what survives a crash
     engine                                            claims accepted work, drives it, takes it up again after a crash
-    certificates                                      whom to trust on the network, read once a process
+    certificates, threads                             whom to trust on the network; where tools may block
     models, sandboxes, stores, skills, mcp            implement the ports; skills from disk, tools of MCP servers
     host                                              the default ports put together; `open_context`
     observability, sync                               log lines and OpenTelemetry; the blocking face

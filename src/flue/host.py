@@ -24,6 +24,7 @@ from flue.harness.runtime import Runtime
 from flue.harness.sandbox import SandboxFactory
 from flue.ports import Clock, Ids, ModelSource, SessionStore, Store
 from flue.registrations import PROCESS, Registrations, using_registrations
+from flue.threads import THREADS
 
 if TYPE_CHECKING:
     from flue.durable.port import DurableStore
@@ -136,6 +137,7 @@ async def open_context(
             registrations=registrations,
             retry=retry or Retry(),
             roles={role.name: role for role in roles},
+            off_loop=THREADS.run,
         )
         if id is None:
             id = f"workflow:{workflow}:{ids.ulid()}" if workflow else ids.uuid()
@@ -201,6 +203,7 @@ async def open_service(
             registrations=registrations,
             retry=retry or Retry(),
             roles={role.name: role for role in roles},
+            off_loop=THREADS.run,
             adapt_sandbox=adapt_sandbox,
         )
         deployment = Deployment(catalog, runtime, os.environ if env is None else env, _persist)

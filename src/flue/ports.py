@@ -6,11 +6,13 @@ subprocesses, clocks, randomness and the network through these alone, so the sam
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from flue.messages import AssistantContent, AssistantMessage, Json, ThinkingLevel, ToolSpecs, Transcript, Usage
+
+T = TypeVar("T")
 
 # ---------------------------------------------------------------------------------------------------- models
 
@@ -341,6 +343,19 @@ class Clock(Protocol):
     async def sleep(self, seconds: float) -> None:
         """Wait."""
         ...
+
+
+class OffLoop(Protocol):
+    """Where functions are called that are not async, and so may block."""
+
+    async def __call__(self, function: Callable[[], T], /) -> T:
+        """Call it, in the caller's context; return what it returns, or raise what it raises."""
+        ...
+
+
+async def here(function: Callable[[], T], /) -> T:
+    """Call a function where the caller is: an `OffLoop` for where nothing blocks."""
+    return function()
 
 
 class Ids(Protocol):

@@ -323,7 +323,7 @@ def test_a_tool_that_blocks_on_its_own_loop_is_told_what_is_wrong(context: SyncC
     codes: list[str] = []
 
     @tool
-    def nested() -> str:
+    async def nested() -> str:
         """Ask again."""
         try:
             return session.prompt("y").text
@@ -334,6 +334,20 @@ def test_a_tool_that_blocks_on_its_own_loop_is_told_what_is_wrong(context: SyncC
     session = opened(context, call("nested"), "ok", tools=[nested])
     session.prompt("x")
     assert codes == ["sync_in_loop"]
+
+
+def test_a_tool_may_use_another_session(context: SyncContext) -> None:
+    answers: list[str] = []
+
+    @tool
+    def ask() -> None:
+        """Ask the other."""
+        answers.append(harness.session("other").prompt("Who are you?").text)
+
+    model = ScriptedModel([call("ask"), "The other.", "ok"])
+    harness = context.init(create_agent(model=model, tools=[ask]))
+    assert harness.session().prompt("Ask.").text == "ok"
+    assert answers == ["The other."]
 
 
 def test_a_closed_context_says_so(context: SyncContext) -> None:

@@ -12,12 +12,15 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, overload
 
+from flue.definitions.callables import is_async
 from flue.definitions.checks import check_mapping, check_text
 from flue.definitions.schema_check import schema_problem
 from flue.errors import DefinitionError
 from flue.messages import Json, TextContent, ToolSpec, UserContent
+from flue.ports import OffLoop, here
 
 if TYPE_CHECKING:
     from flue.definitions.signature import Signature
@@ -72,8 +75,8 @@ class Tool:
 
     `execute(arguments, context)` may be sync or async and may return text, what has a JSON form, images, bytes, a list
     of such blocks or a `ToolResult`. Of long text the model is shown the beginning, and the whole is kept in the
-    sandbox. What it raises becomes an error result that the model sees. Calls of one batch run in parallel. A sync
-    callable runs on the event loop, so it must not block.
+    sandbox. What it raises becomes an error result that the model sees. Calls of one batch run in parallel. A callable
+    that is not async runs in a thread, so it may block, and several of its calls may run at the same time.
 
     With `approval=True`, or a function `(arguments, context) -> bool` that says yes, a call waits until a person
     approves it (`session.approve`) or denies it (`session.deny`).
@@ -82,7 +85,7 @@ class Tool:
     is one that no provider would take.
     """
 
-    __slots__ = ("_approval", "_execute", "_parameters", "_signature", "_spec", "description", "name")
+    __slots__ = ("_approval", "_async", "_execute", "_parameters", "_signature", "_spec", "description", "name")
 
     def __init__(
         self,
@@ -103,6 +106,7 @@ class Tool:
         if not isinstance(approval, bool) and not callable(approval):
             raise DefinitionError(f'tool "{name}": approval must be True, False or a function, got {approval!r}.')
         self._execute = execute
+        self._async = is_async(execute)
         self._approval = approval
 
     @property
@@ -124,15 +128,13 @@ class Tool:
         """Return the tool as it is, but for its callable: that gets the arguments as they were given."""
         made = copy(self)
         made._spec, made._parameters = self.spec, self.parameters
-        made._signature, made._execute = None, execute
+        made._signature, made._execute, made._async = None, execute, is_async(execute)
         return made
 
-    async def run(self, arguments: Json, context: ToolContext) -> Any:
+    async def run(self, arguments: Json, context: ToolContext, off_loop: OffLoop = here) -> Any:
         """Run the tool with arguments that fit `parameters` and return what its callable returned."""
-        if self._signature is not None:
-            value = self._signature.call(arguments, context)
-        else:
-            value = self._execute(arguments, context)
+        call = partial(self._execute if self._signature is None else self._signature.call, arguments, context)
+        value = call() if self._async else await off_loop(call)
         return await value if inspect.isawaitable(value) else value
 
     @property
@@ -188,7 +190,7 @@ def _from_function(
         approval=approval,
     )
     built._parameters = None
-    built._signature = signature
+    built._signature, built._async = signature, is_async(function)
     return built
 
 

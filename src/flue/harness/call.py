@@ -7,11 +7,20 @@ import logging
 from collections.abc import Coroutine, Generator
 from typing import Any, Generic, TypeVar
 
-from flue.errors import AbortError, OperationTimeoutError
+from flue.errors import AbortError, OperationTimeoutError, UsageError
 from flue.ports import Clock
 
 T = TypeVar("T")
 logger = logging.getLogger("flue")
+
+
+def on_loop() -> bool:
+    """Say whether the code that asks runs on an event loop, and not in a thread beside it."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 class CallHandle(Generic[T]):
@@ -34,6 +43,13 @@ class CallHandle(Generic[T]):
         self._abort_error: AbortError | None = None
         self._failure: BaseException | None = None
         self._awaited = False
+        if not on_loop():
+            work.close()
+            raise UsageError(
+                f"{label} was called outside of its event loop.",
+                code="outside_loop",
+                hint="Tools that are not async run in a thread: write `async def` for one that calls this.",
+            )
         self._task = asyncio.create_task(work, name=label)
         self._running = running
         # The loop holds its tasks only weakly; this set is what keeps an un-awaited call alive.
@@ -51,8 +67,14 @@ class CallHandle(Generic[T]):
         return asyncio.current_task() is self._task
 
     def abort(self, reason: object = None) -> None:
-        """End the call: awaiting it raises `AbortError` with `reason`. Does nothing once the call has ended."""
-        self._end(AbortError(reason))
+        """End the call: awaiting it raises `AbortError` with `reason`. Does nothing once the call has ended.
+
+        It may be called from any thread.
+        """
+        if on_loop():
+            self._end(AbortError(reason))
+        else:
+            self._task.get_loop().call_soon_threadsafe(self._end, AbortError(reason))
 
     def __await__(self) -> Generator[Any, None, T]:
         return self._wait().__await__()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Literal, overload
 
 from flue.definitions.agent import Agent, AgentContext, create_agent, merge
@@ -15,7 +17,7 @@ from flue.definitions.tool import Tool
 from flue.errors import DefinitionError, UsageError
 from flue.events import Emitter, Log, Scope, Sink
 from flue.harness.attempts import Duration
-from flue.harness.call import CallHandle
+from flue.harness.call import CallHandle, on_loop
 from flue.harness.harness import Harness
 from flue.harness.roles import find_role
 from flue.harness.runtime import Runtime
@@ -253,23 +255,31 @@ def _as_agent(agent: object, config: Mapping[str, Any]) -> Agent:
 
 
 class ContextLog:
-    """`ctx.log`: lines of the application's own in the event log."""
+    """`ctx.log`: lines of the application's own in the event log, written from anywhere."""
 
     def __init__(self, emitter: Emitter, scope: Scope) -> None:
         self._emitter = emitter
         self._scope = scope
+        self._loop = asyncio.get_running_loop()
 
     def info(self, message: str, attributes: Json | None = None) -> None:
         """Log what happened."""
-        self._emitter.emit(self._scope, Log, "info", message, _plain(attributes))
+        self._write("info", message, attributes)
 
     def warn(self, message: str, attributes: Json | None = None) -> None:
         """Log what looks wrong."""
-        self._emitter.emit(self._scope, Log, "warn", message, _plain(attributes))
+        self._write("warn", message, attributes)
 
     def error(self, message: str, attributes: Json | None = None) -> None:
         """Log what went wrong; an exception under `error` is written as name, message and stack."""
-        self._emitter.emit(self._scope, Log, "error", message, _plain(attributes))
+        self._write("error", message, attributes)
+
+    def _write(self, level: Literal["info", "warn", "error"], message: str, attributes: Json | None) -> None:
+        line = partial(self._emitter.emit, self._scope, Log, level, message, _plain(attributes))
+        if on_loop() or self._loop.is_closed():
+            line()
+        else:
+            self._loop.call_soon_threadsafe(line)
 
 
 def _plain(attributes: Json | None) -> Json | None:

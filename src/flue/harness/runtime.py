@@ -9,7 +9,7 @@ from typing import Any
 from flue.definitions.role import Role
 from flue.harness.retry import Retry
 from flue.harness.sandbox import SandboxFactory
-from flue.ports import Clock, Ids, ModelSource, SessionStore, Store
+from flue.ports import Clock, Ids, ModelSource, OffLoop, SessionStore, Store, here
 from flue.registrations import Registrations
 
 
@@ -19,7 +19,8 @@ class Runtime:
 
     `sandbox` is what agents without one of their own get; `persist` makes a store of an agent's own session store;
     `roles` are those that can be asked for by name. `adapt_sandbox` makes a factory of what a platform has for a
-    sandbox, None of anything else; it is asked first, as such things may answer to every name.
+    sandbox, None of anything else; it is asked first, as such things may answer to every name. `off_loop` is where
+    tools run that are not async.
     """
 
     models: ModelSource
@@ -31,4 +32,5 @@ class Runtime:
     registrations: Registrations
     retry: Retry = field(default_factory=Retry)
     roles: Mapping[str, Role] = field(default_factory=dict)
+    off_loop: OffLoop = here
     adapt_sandbox: Callable[[Any], SandboxFactory | None] = lambda value: None

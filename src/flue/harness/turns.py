@@ -70,7 +70,7 @@ from flue.messages import (
     ToolSpecs,
     UserMessage,
 )
-from flue.ports import Clock, Delta, Ids, Model, ModelInfo, ModelRequest
+from flue.ports import Clock, Delta, Ids, Model, ModelInfo, ModelRequest, OffLoop
 
 ABORTED = "Operation aborted"
 CUT_OFF = (
@@ -104,6 +104,7 @@ class TurnLoop:
     scope: Scope
     clock: Clock
     ids: Ids
+    off_loop: OffLoop
     retry: Retry
     meters: Meters
     compactor: Compactor
@@ -382,7 +383,7 @@ class TurnLoop:
             if tool.may_need_approval:
                 self.journal.tool_started(call)
                 await self.journal.durable()
-            return await to_result(await tool.run(arguments, context), context)
+            return await to_result(await tool.run(arguments, context, self.off_loop), context)
         except ArgumentsError as error:
             return ToolResult.from_text(str(error), is_error=True)
         except asyncio.CancelledError:

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from flue.definitions.agent import Agent
+from flue.definitions.callables import is_async
 from flue.definitions.durability import Durability, as_durability
 from flue.definitions.profile import AgentProfile
 from flue.errors import ConfigError, DefinitionError
@@ -162,15 +163,10 @@ def _exposure(module: ModuleType, name: str, shown: str) -> Exposure:
     value = getattr(module, name, None)
     if value is None or value is False:
         return None
-    if value is True or _is_async(value):
+    if value is True or is_async(value):
         return value  # type: ignore[no-any-return]
     problem = f"`{name}` must be True or an async function, got {_kind(value)}"
     raise _invalid(shown, problem, f"Write `{name} = True` or `async def {name}(request, call_next): …`.")
-
-
-def _is_async(value: object) -> bool:
-    call = value if inspect.isroutine(value) else getattr(value, "__call__", None)  # noqa: B004 - the bound method
-    return inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(call)
 
 
 def _on_interrupt(module: ModuleType, shown: str) -> OnInterrupt:

@@ -6,9 +6,12 @@ import asyncio
 import heapq
 from itertools import count
 
+from flue.threads import THREADS
+
 # How often the event loop goes round before time moves, so that tasks that are ready get to their next sleep first.
 # asyncio cannot say whether it is idle; a chain of tasks waking each other that is longer than this is cut in two.
 _ROUNDS = 32
+_POLL = 0.001  # seconds between looks at threads
 
 NEW_YEAR_2026_MS = 1_767_225_600_000
 
@@ -17,9 +20,9 @@ class VirtualClock:
     """A `Clock` for tests.
 
     Time stands still until `await clock.advance(seconds)`. With `auto=True` it jumps by itself to the end of the
-    earliest sleep once other tasks have had their turn: nothing waits, and sleeps end in the right order. Time may
-    then overtake work that is done outside the event loop (a thread, a socket); use `advance` where a timeout
-    watches over such work.
+    earliest sleep once other tasks have had their turn: nothing waits, and sleeps end in the right order. It
+    waits for tools that run in a thread, as those do that are not async. Time may overtake what else is done outside
+    the event loop; use `advance` where a timeout watches over such work.
     """
 
     def __init__(self, *, auto: bool = False, start_ms: int = NEW_YEAR_2026_MS) -> None:
@@ -66,10 +69,10 @@ class VirtualClock:
         return sum(not woken.done() for _, _, woken in self._sleepers)
 
     async def _jump(self) -> None:
-        await _let_tasks_run()
+        await _let_all_run()
         while (end := self._next_end()) is not None:
             self._wake(end)
-            await _let_tasks_run()
+            await _let_all_run()
 
     def _next_end(self) -> float | None:
         # Sleepers that were cancelled do not hold the time.
@@ -83,6 +86,13 @@ class VirtualClock:
             woken = heapq.heappop(self._sleepers)[2]
             if not woken.done():
                 woken.set_result(None)
+
+
+async def _let_all_run() -> None:
+    await _let_tasks_run()
+    while THREADS.awaited:
+        await asyncio.sleep(_POLL)
+        await _let_tasks_run()
 
 
 async def _let_tasks_run() -> None:
