@@ -87,8 +87,8 @@ class Folder:
 
 
 @tool
-async def inhabitants(city: str) -> int:
-    """Say how many people live in a city."""
+def inhabitants(city: str) -> int:
+    """Say how many people live in a city. It is not async, and there are no threads here for it."""
     return {"Paris": 2_100_000}[city]
 
 
