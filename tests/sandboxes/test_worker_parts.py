@@ -22,10 +22,11 @@ from flue.errors import SandboxError
 from flue.sandboxes import WorkerPool
 from flue.sandboxes.bashkit_files import BashkitFiles
 from flue.sandboxes.bashkit_shell import Printed
-from flue.sandboxes.fork_server import _modules
+from flue.sandboxes.fork_server import ForkServer, _modules
 from flue.sandboxes.journal import IN_MEMORY, Journal
 from flue.sandboxes.places import KEPT, WORKSPACE
 from flue.sandboxes.worker.changes import Changes
+from flue.sandboxes.worker.fork_server import open_at_most
 from flue.sandboxes.worker.frames import FrameError, Frames, encode
 from flue.sandboxes.worker.shells import Shells
 from flue.sandboxes.worker_process import Worker, WorkerEndedError
@@ -230,7 +231,7 @@ class _Server:
     def __init__(self) -> None:
         self.ours, self.theirs = socket.socketpair()
 
-    def fork(self) -> socket.socket:
+    def fork(self, served: asyncio.Future[Any]) -> socket.socket:
         return self.ours
 
     def kill(self, pid: int) -> None:
@@ -328,6 +329,10 @@ def parts(handed: bytes) -> list[Any]:
     return found
 
 
+def _descriptors() -> int:
+    return len([*Path("/dev/fd").iterdir()])
+
+
 class TestForkServer:
     def test_it_starts_with_what_it_is_handed_and_little_else(self) -> None:
         seen = "import sys\ndef serve(control): print(*sys.modules)"
@@ -359,6 +364,28 @@ print(done, len(os.listdir("/proc/self/task")))
 """
         ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
         assert ran.stdout == "[] 2\n['done'] 1\n"
+
+    async def test_where_what_is_sent_may_get_lost_it_is_kept_until_it_has_arrived(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As on macOS: one descriptor is ours, the other one the worker's."""
+        monkeypatch.setattr("flue.sandboxes.fork_server._KEEPS_WHAT_IS_SENT", False)
+        server = ForkServer()
+        before = _descriptors()
+        worker = Worker(server)
+        asked = _descriptors()
+        await worker.started()
+        begun = _descriptors()
+        worker.end()
+        await server.close()
+        assert (asked - before, begun - before) == (2, 1)
+
+    @pytest.mark.parametrize(("allowed", "closed"), [(256, 256), (-1, 1 << 14), (1 << 30, 1 << 14)])
+    def test_a_new_worker_closes_what_there_may_be_and_not_all_that_is_allowed(
+        self, allowed: int, closed: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("posix.sysconf", lambda _: allowed)
+        assert open_at_most() == closed
 
     async def test_one_that_dies_at_once_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "executable", "/bin/false")

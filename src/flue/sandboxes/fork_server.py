@@ -44,6 +44,8 @@ _THEN = (
 _PROGRAM = str(Path(__file__).absolute().parent / "worker" / "__main__.py")
 _START = 10.0  # seconds that the process may take to read its modules
 _STATUS = 1.0  # seconds to wait for what a process died of
+# macOS may lose a descriptor that is closed here before it has arrived there (github.com/nodejs/node/issues/7512).
+_KEEPS_WHAT_IS_SENT = sys.platform != "darwin"
 _REMEMBERED = 256  # ends of workers that nobody has asked about yet
 
 
@@ -84,16 +86,19 @@ class ForkServer:
         """Say whether workers can be forked."""
         return not self._channel.closed
 
-    def fork(self) -> socket.socket:
-        """Ask for a worker and return the socket to it. Raises `OSError`."""
+    def fork(self, served: asyncio.Future[list[bytes]]) -> socket.socket:
+        """Ask for a worker and return the socket to it; `served` is done once the worker serves. Raises `OSError`."""
         ours, theirs = socket.socketpair()
         try:
             self._channel.send_with(order(b"f"), theirs.fileno())
         except BaseException:
             ours.close()
-            raise
-        finally:
             theirs.close()
+            raise
+        if _KEEPS_WHAT_IS_SENT:
+            theirs.close()  # and so the end of a worker is seen here from the beginning
+        else:
+            served.add_done_callback(lambda _: theirs.close())
         return ours
 
     def kill(self, pid: int) -> None:

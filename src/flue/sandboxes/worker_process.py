@@ -52,7 +52,7 @@ class Worker:
         """The newest call whose changes to files are in the journal."""
         self.size = 0
         """Bytes that the sandbox's files would take in a journal."""
-        end = server.fork()
+        end = server.fork(self._ready)
         self._channel = Channel(end, self._hear, self._lose)
         self._late = asyncio.get_running_loop().call_later(START, self.end, f"it did not start in {START:g} seconds")
         weakref.finalize(self, end.close)

@@ -23,6 +23,7 @@ from flue.sandboxes.worker.fork_orders import ORDER_SIZE, ended, read_order
 from flue.sandboxes.worker.serve import serve_sandbox, warm_up
 
 _SIGKILL = 9
+_MANY = 1 << 14  # descriptors: this process has one for each worker, and they get the lowest numbers that are free
 _TICK_MS = 20  # where nothing tells that a process has ended
 
 
@@ -102,7 +103,7 @@ def _fork(passed: int, workers: dict[int, int], poller: select.poll) -> None:
     if not pid:
         try:
             posix.dup2(passed, 0)
-            posix.closerange(3, posix.sysconf("SC_OPEN_MAX"))
+            posix.closerange(3, open_at_most())
             serve_sandbox(0)
         except MemoryError:
             posix.abort()  # which tells what it died of
@@ -112,6 +113,16 @@ def _fork(passed: int, workers: dict[int, int], poller: select.poll) -> None:
     workers[pid] = _watch(pid)
     if workers[pid] >= 0:
         poller.register(workers[pid], select.POLLIN)
+
+
+def open_at_most() -> int:
+    """Return a number that no descriptor of this process has, and none above it.
+
+    What the system allows alone would not do: macOS may name no limit, and containers a thousand million, which some
+    systems would close one by one.
+    """
+    allowed: int = posix.sysconf("SC_OPEN_MAX")
+    return allowed if 0 <= allowed < _MANY else _MANY
 
 
 def _watch(pid: int) -> int:
