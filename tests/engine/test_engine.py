@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import pytest
 
-from flue.durable.records import Admission, Admitted, Claim, Claimant, Outcome
+from flue.durable.records import Admission, Admitted, Claim, Claimant, Outcome, Wake
 from flue.engine.attempt import Attempt, Ending, Settled
 from flue.engine.engine import Engine, EngineSettings
-from flue.errors import DurabilityError
+from flue.errors import DurabilityError, UsageError
 from flue.stores import MemoryStore
+from flue.stores.listeners import Listener
 from flue.testing import SequentialIds, VirtualClock
-from flue.testing.work_contract import admission
+from flue.testing.work_contract import LEASE, admission
 from tests.engine.log_scene import settled_tasks
 from tests.engine.scenes import kill
 
@@ -192,3 +193,137 @@ async def test_an_engine_ends_although_its_store_is_away(
         "Work could not be given back: the store does not answer.",
         "Work could not be retired: the store does not answer.",
     ]
+
+
+# DUR-26
+async def test_who_waits_for_work_when_its_process_ends_is_told_so() -> None:
+    async def hang(attempt: Attempt) -> Ending:
+        await asyncio.Event().wait()
+        return Settled(Outcome("completed"))
+
+    store = MemoryStore()
+    engine = Engine(store, VirtualClock(), SequentialIds(), hang)
+    await engine.admit(admission("here", "one"))
+    await store.admit(admission("elsewhere", "two", home="two"), now=0)
+    waiting = [asyncio.create_task(engine.outcome(id)) for id in ("here", "elsewhere")]
+    await settled_tasks()
+    await engine.drain(0)
+    for each in waiting:
+        with pytest.raises(UsageError) as stopped:
+            await asyncio.wait_for(each, 5)
+        assert stopped.value.code == "shutting_down"
+
+
+async def test_an_engine_leaves_its_store_alone_before_it_began_and_after_it_has_ended() -> None:
+    class Store(MemoryStore):
+        retired = 0
+
+        async def retire(self, owner: str, *, now: int) -> None:
+            self.retired += 1
+            await super().retire(owner, now=now)
+
+        def listen(self, listener: Listener, *, events: bool = True) -> Callable[[], None]:
+            stop = super().listen(listener, events=events)
+            listening.append(stop)
+
+            def stopping() -> None:
+                listening.remove(stop)
+                stop()
+
+            return stopping
+
+    listening: list[Callable[[], None]] = []
+    store = Store()
+    await Engine(store, VirtualClock(), SequentialIds(), done_at_once).drain(0)
+    assert store.retired == 0
+    engine = Engine(store, VirtualClock(), SequentialIds(), done_at_once)
+    await engine.admit(admission("s1"))
+    assert len(listening) == 1
+    for _ in range(2):
+        await engine.drain(0)
+    assert (listening, store.retired) == ([], 1)
+
+
+async def test_so_much_runs_at_once_as_may_and_the_rest_as_places_become_free() -> None:
+    running: set[str] = set()
+    most, ends = 0, asyncio.Semaphore(0)
+
+    async def drive(attempt: Attempt) -> Ending:
+        nonlocal most
+        running.add(attempt.claim.id)
+        most = max(most, len(running))
+        await ends.acquire()
+        running.discard(attempt.claim.id)
+        return Settled(Outcome("completed"))
+
+    store, clock = MemoryStore(), VirtualClock()
+    engine = Engine(store, clock, SequentialIds(), drive, settings=EngineSettings(concurrency=2))
+    for n in range(3):
+        await store.admit(admission(f"left{n}", f"lane{n}"), now=0)
+    await asyncio.gather(*(engine.admit(admission(f"new{n}", f"other{n}")) for n in range(3)))
+    for _ in range(6):
+        await settled_tasks()
+        ends.release()
+    for id in ("left0", "left1", "left2", "new0", "new1", "new2"):
+        assert await asyncio.wait_for(engine.outcome(id), 5) == Outcome("completed")
+    assert most == 2
+    await engine.drain(0)
+
+
+async def test_a_store_that_fails_is_tried_again_after_a_second() -> None:
+    class Store(MemoryStore):
+        tries = 0
+
+        async def claim(self, claimants: Sequence[Claimant], **options: Any) -> list[Claim]:
+            self.tries += 1
+            if self.tries == 1:
+                raise DurabilityError("No.", code="store_locked")
+            return await super().claim(claimants, **options)
+
+    store, clock = Store(), VirtualClock()
+    await store.admit(admission("s1"), now=0)
+    engine = Engine(store, clock, SequentialIds(), done_at_once)
+    await engine.start()
+    await settled_tasks()
+    assert store.tries == 1
+    await clock.advance(1)
+    assert await asyncio.wait_for(engine.outcome("s1"), 5) == Outcome("completed")
+    await engine.drain(0)
+
+
+# DUR-36
+async def test_an_abort_that_another_process_asked_for_is_heard_at_once() -> None:
+    async def hang(attempt: Attempt) -> Ending:
+        await asyncio.Event().wait()
+        return Settled(Outcome("completed"))
+
+    store = MemoryStore()
+    engine = Engine(store, VirtualClock(), SequentialIds(), hang)
+    await engine.admit(admission("s1"))
+    await store.cancel("s1", "enough", now=0)
+    assert await asyncio.wait_for(engine.outcome("s1"), 5) == Outcome.aborted("enough")
+    await engine.drain(0)
+
+
+# DUR-14
+async def test_the_work_of_a_process_that_is_said_to_be_gone_is_taken_over_at_once() -> None:
+    class Store(MemoryStore):
+        gone = False
+
+        def listen(self, listener: Listener, *, events: bool = True) -> Callable[[], None]:
+            self.tell = listener
+            return super().listen(listener, events=events)
+
+        async def take_over(self, owner: str, *, now: int, limit: int = 1000) -> int:
+            return await super().take_over(owner, now=now + self.gone * LEASE, limit=limit)
+
+    store, clock = Store(), VirtualClock()
+    now = clock.now_ms()
+    await store.admit(admission("s1"), now=now, claimant=Claimant("other", "a1", now + LEASE))
+    engine = Engine(store, clock, SequentialIds(), done_at_once)
+    await engine.start()
+    await settled_tasks()
+    store.gone = True
+    store.tell(Wake("gone"))
+    assert await asyncio.wait_for(engine.outcome("s1"), 5) == Outcome("completed")
+    await engine.drain(0)

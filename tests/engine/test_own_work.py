@@ -15,6 +15,7 @@ import flue
 from flue.engine.catalog import AgentEntry, Catalog, WorkflowEntry
 from flue.engine.engine import EngineSettings
 from flue.engine.service import Service
+from flue.errors import DurabilityError
 from flue.host import open_service
 from flue.registrations import Registrations, using_registrations
 from flue.stores import MemoryStore
@@ -164,3 +165,14 @@ async def test_without_taking_over_no_schedule_is_kept_or_fired() -> None:
         await (await service.start_workflow("nightly")).outcome()
         assert await store.list_schedules() == []
     assert await conversation(store, "chat", "ann") == []
+
+
+async def test_what_was_not_accepted_or_was_known_is_not_expected() -> None:
+    office, store, clock = Office("One."), MemoryStore(), VirtualClock(auto=True)
+    async with working(office, store, clock) as service:
+        ticket = await service.prompt("chat", "ann", "First?", key="k")
+        await ticket.outcome()
+        assert (await service.prompt("chat", "ann", "First?", key="k")).id == ticket.id
+        with pytest.raises(DurabilityError, match="used before"):
+            await service.prompt("chat", "ann", "Second?", key="k")
+        assert service.engine.expected == ()

@@ -207,7 +207,7 @@ class MemoryWork(MemoryRows):
             self._messages.setdefault(address, {}).setdefault(message.id, message)
             if (address, message.id) not in self._consumed:
                 for row in rows:
-                    if row.state == "parked" and message.name in row.waiting_for:
+                    if message.name in row.waiting_for:
                         self._wake(row)
             return True
 

@@ -140,9 +140,24 @@ class HistoryContract(Opening):
         async with self.opened(tmp_path) as store:
             await store.enlist("one", now=0, lease_until=700)
             await store.enlist("two", now=0, lease_until=500)
+            await store.enlist("three", now=0, lease_until=900)
             assert (await store.next_due("one"), await store.next_due("two")) == (500, 700)
-            await store.retire("two", now=1)
+            for owner in ("two", "three"):
+                await store.retire(owner, now=1)
             assert await store.next_due("one") is None
+
+    async def test_next_due_is_the_earliest_of_what_is_due_by_itself(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            for wake_at in (40, 30, 20):
+                await store.admit(admission(f"s{wake_at}", f"l{wake_at}"), now=0)
+                await store.park(await claim_one(store, f"a{wake_at}"), Wait("sleep", wake_at=wake_at), now=0)
+                await store.put_schedule(Schedule(f"d{wake_at}", "{}", wake_at - 5))
+            due = [await store.next_due("one")]
+            while due[-1] is not None:
+                await store.wake_due(now=due[-1])
+                await store.delete_schedules([schedule.id for schedule in await store.list_schedules(due=due[-1])])
+                due.append(await store.next_due("one"))
+            assert due == [15, 20, 25, 30, 35, 40, None]
 
     async def test_listeners_hear_of_work_and_of_aborts(self, tmp_path: Path) -> None:
         heard: asyncio.Queue[Wake] = asyncio.Queue()
@@ -156,6 +171,18 @@ class HistoryContract(Opening):
             while (await heard.get()).kind != "cancel":
                 pass
             stop()
+
+    # DUR-38
+    @pytest.mark.parametrize("retires", [True, False])
+    async def test_listeners_hear_that_an_owner_has_left_its_work(self, tmp_path: Path, *, retires: bool) -> None:
+        heard: asyncio.Queue[Wake] = asyncio.Queue()
+        async with self.opened(tmp_path) as store:
+            await store.enlist("one", now=0, lease_until=LEASE)
+            await store.admit(admission("s1"), now=0, claimant=claimant("a1"))
+            store.listen(heard.put_nowait, events=False)
+            await (store.retire("one", now=1) if retires else store.take_over("two", now=LEASE))
+            while (await heard.get()).kind != "work":
+                pass
 
     # DUR-40
     async def test_what_has_to_wait_or_has_begun_wakes_nobody(self, tmp_path: Path) -> None:

@@ -47,6 +47,15 @@ class OwnerContract(Opening):
             assert await store.take_over("two", now=began + LEASE - 1) == 0
             assert await store.take_over("two", now=began + LEASE) == 1
 
+    async def test_an_owner_whose_lease_is_over_does_not_take_over_from_itself(self, tmp_path: Path) -> None:
+        """A machine that slept goes on where it was, unless another was faster."""
+        async with self.opened(tmp_path) as store:
+            await store.enlist("one", now=0, lease_until=LEASE)
+            admitted = await store.admit(admission("s1"), now=0, claimant=claimant("a1"))
+            assert admitted.claim is not None
+            assert await store.take_over("one", now=2 * LEASE) == 0
+            assert await code_of(store.checkpoint(admitted.claim, Writes())) == "done"
+
     # DUR-05
     async def test_after_an_expired_lease_another_owner_goes_on_and_the_old_one_writes_nothing(
         self, tmp_path: Path
@@ -87,11 +96,14 @@ class OwnerContract(Opening):
             await store.enlist("one", now=0, lease_until=LEASE)
             await store.admit(admission("s1", home="one"), now=0)
             await store.admit(admission("s2", "other", home="one"), now=0)
+            await store.admit(admission("s3", home="one"), now=0)
             old = await claim_one(store, "a1")
             await store.retire("one", now=1)
             assert await code_of(store.checkpoint(old, Writes())) == "attempt_lost"
             new = await store.claim([claimant("b1", "two"), claimant("b2", "two")], now=2)
             assert [(claim.id, claim.submission.interruptions) for claim in new] == [("s1", 0), ("s2", 0)]
+            await store.settle(new[0], Outcome("completed"), now=3)
+            assert (await claim_one(store, "b3", "two", now=4)).id == "s3"
 
     # DUR-40
     async def test_whoever_finds_nothing_to_claim_is_no_owner_for_that(self, tmp_path: Path) -> None:

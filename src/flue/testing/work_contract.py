@@ -268,12 +268,13 @@ class WorkContract(Opening):
             await store.admit(admission("s1"), now=1)
             claim = await claim_one(store, "a1")
             request, answer = JournalRecord("request", "t1", '{"n":1}'), JournalRecord("answer", "t1")
-            await store.checkpoint(claim, writing("session", "e1", 0, request))
+            both = (SessionAppend(key, head("e1"), (entry("e1"),), 0) for key in ("session", "task"))
+            await store.checkpoint(claim, Writes(journal=(request,), sessions=tuple(both)))
             conflict = store.checkpoint(claim, writing("session", "e2", 0, answer))
             assert await code_of(conflict) == "session_conflict"
         async with self.opened(tmp_path) as store:
             assert await store.load_journal("s1") == [request]
-            assert ids(await store.load_session("session")) == ["e1"]
+            assert [ids(await store.load_session(key)) for key in ("session", "task")] == [["e1"], ["e1"]]
 
     # DUR-07
     async def test_checkpoints_queued_without_waiting_keep_their_order(self, tmp_path: Path) -> None:
@@ -326,7 +327,8 @@ class WorkContract(Opening):
     async def test_a_released_submission_is_claimed_again_at_once_or_later(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             await store.admit(admission("s1"), now=0)
-            await store.release(await claim_one(store, "a1"), now=1)
+            await store.release(await claim_one(store, "a1"), now=1, writes=writing("s", "e", 0))
+            assert ids(await store.load_session("s")) == ["e"]
             claim = await claim_one(store, "a2", now=2)
             assert claim.submission.interruptions == 0
             await store.release(claim, now=3, not_before=50, interrupted=True)
@@ -345,6 +347,7 @@ class WorkContract(Opening):
             found = await store.get_submission("s1")
             assert found is not None
             assert (found.state, found.park_reason, found.wake_at) == ("parked", "sleep", 1000)
+            assert (found.owner, found.attempt_id, found.deadline_at) == (None, None, None)
             assert await store.claim([claimant("a2")], now=2) == []
             assert await store.next_due("one") == 1000
             assert await store.wake_due(now=999) == 0
@@ -370,8 +373,10 @@ class WorkContract(Opening):
             assert await store.load_messages("first") == [Message("m1", "other"), Message("m2", "paid", '{"sum":3}')]
             await store.checkpoint(claim, Writes(steps=(StepResult("wait", "3"),), consumed=("m2",)))
             assert await store.load_messages("first") == [Message("m1", "other")]
-            assert await store.deliver("first", Message("m2", "paid"), now=5)
+            assert await store.park(claim, Wait("event", names=("paid",)), now=5)
+            assert await store.deliver("first", Message("m2", "paid"), now=6)
             assert await store.load_messages("first") == [Message("m1", "other")]
+            assert await store.claim([claimant("a4")], now=6) == []
 
     # DUR-09
     async def test_a_message_that_came_before_the_wait_is_not_missed(self, tmp_path: Path) -> None:
@@ -406,6 +411,47 @@ class WorkContract(Opening):
 
     # ------------------------------------------------------------------------------------------------ aborts
 
+    # DUR-03
+    async def test_cancelling_what_waits_leaves_what_runs_before_it_alone(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            for n in range(3):
+                await store.admit(admission(f"s{n}"), now=0)
+            claim = await claim_one(store, "a1")
+            await store.cancel("s1", "not needed", now=1)
+            assert await store.claim([claimant("a2")], now=2) == []
+            await store.settle(claim, Outcome("completed"), now=3)
+            assert (await claim_one(store, "a3", now=4)).id == "s2"
+
+    async def test_what_began_is_aborted_by_whoever_goes_on_with_it(self, tmp_path: Path) -> None:
+        """Its conversation may have to be put in order."""
+        async with self.opened(tmp_path) as store:
+            await store.admit(admission("s1"), now=0)
+            await store.release(await claim_one(store, "a1"), now=1)
+            found = await store.cancel("s1", "enough", now=2)
+            assert found is not None
+            assert (found.state, found.outcome) == ("queued", None)
+            assert (await claim_one(store, "a2", now=3)).submission.cancel_reason == "enough"
+
+    async def test_what_has_ended_stays_as_it_is(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.admit(admission("s1"), now=0)
+            await store.settle(await claim_one(store, "a1"), Outcome("completed"), now=1)
+            found = await store.cancel("s1", "enough", now=2)
+            assert found is not None
+            assert found == await store.get_submission("s1")
+            assert (found.outcome, found.cancel_reason, found.settled_at) == ("completed", None, 1)
+            assert [record.kind for record in await store.load_journal("s1")] == ["settled"]
+
+    async def test_what_is_to_be_aborted_is_claimed_at_once_though_it_was_released_for_later(
+        self, tmp_path: Path
+    ) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.admit(admission("s1"), now=0)
+            claim = await claim_one(store, "a1")
+            await store.cancel("s1", "enough", now=1)
+            await store.release(claim, now=2, not_before=LEASE)
+            assert (await claim_one(store, "a2", now=3)).submission.cancel_reason == "enough"
+
     async def test_cancelling_what_never_began_settles_it_and_frees_the_lane(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             for n in range(3):
@@ -424,6 +470,7 @@ class WorkContract(Opening):
             found = await store.cancel("s1", "enough", now=1)
             assert found is not None
             assert (found.state, found.cancel_reason) == ("running", "enough")
+            await store.cancel("s1", "more than enough", now=1)
             assert (await store.renew("one", [claim], now=2, lease_until=LEASE)).cancelled == (("s1", "enough"),)
             assert not await store.park(claim, Wait("sleep", wake_at=9), now=3)
             await store.settle(claim, Outcome("aborted"), now=4)

@@ -88,7 +88,7 @@ def retire(tx: Transaction, owner: str, now: int) -> None:
     """Free everything an owner has, in good order."""
     tx.execute("DELETE FROM owners WHERE owner = ?", owner)
     freed = tx.execute(
-        f"UPDATE submissions SET state = 'ready', owner = NULL, attempt_id = NULL, home = '', {TIME_LEFT},"
+        f"UPDATE submissions SET state = 'ready', owner = NULL, attempt_id = NULL, {TIME_LEFT},"
         " deadline_at = NULL WHERE state = 'running' AND owner = ?",
         now,
         now,
@@ -115,8 +115,6 @@ def take_over(tx: Transaction, owner: str, gone: Collection[str], now: int, limi
     )
     freed = 0
     for other in sorted({row[0] for row in lapsed} | (set(gone) - {owner})):
-        if freed >= limit:
-            break
         freed += _free_running(tx, other, _last_moment(tx, other, now), limit - freed)
         freed += _free_home(tx, other, limit - freed)
         if freed < limit:
@@ -147,7 +145,7 @@ def _free_running(tx: Transaction, owner: str, until: int, limit: int) -> int:
 
 
 def _free_home(tx: Transaction, home: str, limit: int) -> int:
-    if limit <= 0 or not tx.dialect.homes:
+    if not tx.dialect.homes:
         return 0
     rows = tx.rows(
         "SELECT sequence FROM submissions WHERE home = ? AND home <> '' AND state <> 'settled' LIMIT ?", home, limit

@@ -152,15 +152,15 @@ def deliver(tx: Transaction, address: str, message: Message) -> bool:
         message.body,
     )
     consumed = tx.row("SELECT consumed FROM messages WHERE address = ? AND id = ?", address, message.id)[0]
-    for sequence, state, home, waiting_for in rows:
-        if state == "parked" and not consumed and message.name in json.loads(waiting_for):
+    for sequence, home, waiting_for in rows:
+        if not consumed and message.name in json.loads(waiting_for):
             set_ready(tx, sequence, home)
     return True
 
 
-def _unsettled(tx: Transaction, address: str) -> list[tuple[int, str, str, str]]:
+def _unsettled(tx: Transaction, address: str) -> list[tuple[int, str, str]]:
     return tx.rows(
-        "SELECT sequence, state, home, waiting_for FROM submissions WHERE address = ? AND state <> 'settled'" + tx.lock,
+        "SELECT sequence, home, waiting_for FROM submissions WHERE address = ? AND state <> 'settled'" + tx.lock,
         address,
     )
 
