@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -44,15 +46,19 @@ class Setting:
 _outside: list[str] = []
 
 
+def _block(*words: object) -> None:
+    note(_outside[-1], " ".join(map(str, words)))
+    time.sleep(random.choice((0, 0, 0.005, 0.02)))  # noqa: S311 - a window for the kill
+
+
 async def _happen(*words: object) -> None:
-    await asyncio.to_thread(note, _outside[-1], " ".join(map(str, words)))
-    await asyncio.sleep(random.choice((0, 0, 0.005, 0.02)))  # noqa: S311 - a window for the kill
+    await asyncio.to_thread(_block, *words)
 
 
 @flue.tool
-async def work(token: str) -> str:
+def work(token: str) -> str:
     """Do a piece of work."""
-    await _happen("tool", token)
+    _block("tool", token)
     return f"done {token}"
 
 
@@ -72,10 +78,10 @@ async def refund(token: str) -> str:
 
 
 @flue.tool
-async def stall(token: str) -> str:
+def stall(token: str) -> str:
     """Do something, and never come back."""
-    await _happen("tool", token)
-    await asyncio.Event().wait()
+    _block("tool", token)
+    threading.Event().wait()
     return "never"
 
 
