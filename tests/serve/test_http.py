@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import uvicorn
 
 from flue.errors import ConfigError
 from flue.serve import http
@@ -122,6 +123,15 @@ async def test_a_websocket_is_opened_without_compression() -> None:
         headers = await reader.readuntil(b"\r\n\r\n")
     assert b" 101 " in line
     assert b"extensions" not in headers.lower()
+
+
+def test_what_the_server_does_in_its_own_way_is_all_that_uvicorn_does_there() -> None:
+    """If this fails, uvicorn has changed: see what `_Server` lacks, then say here what it does now."""
+    ending = {"close", "shutdown", "sleep", "wait_for", "_wait_tasks_to_complete", "cancel", "servers", "server_state"}
+    ending |= {"connections", "tasks", "config", "timeout_graceful_shutdown", "lifespan", "force_exit"}
+    telling = {"asyncio", "TimeoutError", "list", "len", "logger", "info", "error"}
+    assert set(uvicorn.Server.shutdown.__code__.co_names) == ending | telling
+    assert set(uvicorn.Server.main_loop.__code__.co_names) == {"asyncio", "sleep", "on_tick"}
 
 
 def test_a_port_that_is_taken_is_named_with_the_way_out() -> None:
