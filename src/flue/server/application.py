@@ -205,7 +205,8 @@ async def open_engine(application: Application) -> AsyncIterator[Service]:
         store, owned = application.open_store()
         if owned:
             stack.push_async_callback(store.aclose)
-        # What models write as commands must not be able to bring the server down.
+        # What models write as commands must not be able to bring the server down. The processes start with the first
+        # sandbox: they take 20 MB, not every project has commands, and no model asks for one before they are there.
         pool = WorkerPool()
         stack.push_async_callback(pool.close)
         pool.make_default()
