@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 
 EXIT_SECONDS = 4.5
@@ -23,6 +24,10 @@ EXIT_SECONDS = 4.5
 
 NEW_OBJECTS = 10_000
 """After so many Python looks for unreachable cycles; by itself it does after 700, or 2,000."""
+
+THREADS = 64
+"""For `asyncio.to_thread` and for asking for addresses. By itself asyncio has four more than there are cores, and a
+server that takes up a thousand prompts asks for a thousand addresses."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _FROM_PYTHON = 0x80
@@ -52,6 +57,7 @@ class Stop:
         """Run `serve` and return the exit code: 0, or 128 plus the signal (130 SIGINT, 143 SIGTERM)."""
         with collecting_rarely(), asyncio.Runner() as runner:
             self._loop = runner.get_loop()
+            self._loop.set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="flue"))
             self._starting = task = self._loop.create_task(self._call(serve))
             with self._listening():
                 try:
