@@ -7,6 +7,7 @@ import shlex
 import socket
 from collections.abc import Collection
 
+from flue.dev.blocked import watching_the_loop
 from flue.dev.front import Front
 from flue.dev.live import Live
 from flue.dev.page import page
@@ -50,7 +51,8 @@ async def develop(
             watching = asyncio.create_task(live.watch())
             try:
                 front = Front(live, listening.getsockname()[1], page(live), allowed=allowed)
-                await serve_until_stopped(site, front, listening, stop, trust_proxy=False)
+                with watching_the_loop(config.root, say):
+                    await serve_until_stopped(site, front, listening, stop, trust_proxy=False)
             finally:
                 watching.cancel()
                 await asyncio.wait({watching})
