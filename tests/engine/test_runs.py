@@ -55,6 +55,26 @@ async def test_a_run_that_fails_ends_as_errored(raised: Any, name: str) -> None:
     assert record.status == "errored"
 
 
+class OddError(BaseException):
+    """What is neither a mistake nor an end."""
+
+
+# DUR-24
+@pytest.mark.parametrize(
+    ("raised", "name"), [(asyncio.CancelledError(), "OperationError"), (OddError("odd"), "OddError")]
+)
+async def test_a_run_that_lets_out_what_is_no_exception_ends_as_errored(raised: BaseException, name: str) -> None:
+    async def run(ctx: flue.FlueContext) -> None:
+        raise raised
+
+    async with serving(catalog(workflows={"bad": run}), MemoryStore()) as service:
+        ticket = await service.start_workflow("bad")
+        outcome = await ticket.outcome()
+        events = [json.loads(event.data) for event in await service.log.read(ticket.id)]
+    assert (outcome.kind, json.loads(outcome.error or "")["name"]) == ("failed", name)
+    assert (events[-1]["type"], events[-1]["error"]["name"]) == ("run_end", name)
+
+
 async def test_an_aborted_run_ends_and_what_it_left_running_too() -> None:
     begun = asyncio.Event()
     agent = flue.create_agent(model=ScriptedModel([hang()]))

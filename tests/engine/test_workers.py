@@ -195,3 +195,38 @@ async def test_an_end_by_force_that_cannot_be_written_is_told_to_nobody_and_the_
     assert found is not None
     assert (found.state, found.park_reason, found.interruptions) == ("parked", "retry", 1)
     assert (rested, len(workers), store.settlements) == ([attempt], 0, 1)
+
+
+class OddError(BaseException):
+    """What is neither a mistake nor an end."""
+
+
+# DUR-24
+@pytest.mark.parametrize(
+    ("raised", "error"), [(asyncio.CancelledError(), "cancelled by its own code"), (OddError("odd"), "odd")]
+)
+async def test_work_ends_also_with_what_is_no_exception(raised: BaseException, error: str) -> None:
+    """Left as it is, it would be this process's for ever, and nobody's."""
+
+    async def escape(attempt: Attempt) -> Ending:
+        raise raised
+
+    _, attempt, rested = await working(escape)
+    outcome = await attempt.rest
+    assert outcome is not None
+    assert (outcome.kind, error in (outcome.error or "")) == ("failed", True)
+    assert rested == [attempt]
+
+
+# DUR-24
+async def test_work_that_a_stranger_cancels_is_given_back() -> None:
+    store = MemoryStore()
+    workers = await working_on(store, hang)
+    attempt = await begun(store, workers, "s1")
+    await asyncio.sleep(0)
+    assert attempt.task is not None
+    attempt.task.cancel()
+    assert await attempt.rest is None
+    found = await store.get_submission("s1")
+    assert found is not None
+    assert (found.state, found.interruptions) == ("queued", 1)

@@ -121,7 +121,9 @@ class _Run:
             return self.ended(failure(error), error)
         except SystemExit as stop:
             return self.ended(failure(OperationError(f"The run ended itself with exit status {stop.code}.")))
-        except Exception as error:  # noqa: BLE001 - what the user's function raises is how the run ended
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - what the user's function raises is how the run ended
             return self.ended(failure(error), error)
         return self.ended(Outcome("completed", result=json.dumps(result)))
 

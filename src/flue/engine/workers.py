@@ -12,7 +12,7 @@ from flue.durable.port import DurableStore
 from flue.durable.records import Claim
 from flue.engine.attempt import Again, Attempt, Ending, Parked, Released, Restarted, Settled, StopReason, failure
 from flue.engine.tasks import Tasks
-from flue.errors import DurabilityError, FlueError
+from flue.errors import DurabilityError, FlueError, OperationError
 from flue.ports import Clock
 
 logger = logging.getLogger("flue")
@@ -109,6 +109,11 @@ class Workers:
             if error.code != "attempt_lost" and attempt.phase != "abandoned":
                 attempt.phase = "ending"
                 await self._give_back(attempt, error)
+        except asyncio.CancelledError:
+            if attempt.phase != "abandoned":  # by a stranger, or with the event loop: nobody else would give it back
+                release = self._store.release(attempt.claim, now=self._clock.now_ms(), interrupted=True)
+                await quietly(release, "given back")
+            raise
         finally:
             self._rested(attempt)
 
@@ -117,15 +122,23 @@ class Workers:
         try:
             return await self._drive(attempt)
         except asyncio.CancelledError:
-            if attempt.stopped is None or attempt.phase == "abandoned":
+            if attempt.phase == "abandoned":
                 raise
+            if attempt.stopped is None:
+                return self._cancelled(attempt)
             attempt.take_stop()
             return None if attempt.stopped == "lost" else Settled(attempt.outcome_of_stop())
-        except DurabilityError:
+        except (DurabilityError, KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
-        except Exception as error:
+        except BaseException as error:
             logger.exception("Driving %s failed.", attempt.claim.id)
             return Settled(failure(error))
+
+    def _cancelled(self, attempt: Attempt) -> Ending:
+        """Return how work ends that lets out a `CancelledError` of its own; raises when its task was cancelled."""
+        if attempt.task is not None and attempt.task.cancelling():
+            raise asyncio.CancelledError
+        return Settled(failure(OperationError("The work was cancelled by its own code.")))
 
     async def _finish(self, attempt: Attempt, ending: Ending | None) -> bool:
         """Bring the work to rest (DUR-24); False when there is reason to go on with it at once."""
