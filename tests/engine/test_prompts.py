@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -222,6 +223,33 @@ async def test_a_deadline_ends_a_model_that_hangs_and_a_tool_that_cannot_be_canc
             log = await service.log.read(ticket.id)
         assert [event.type for event in log][-2:] == ["operation", "idle"]
         assert (outcome.kind, json.loads(outcome.error or "")["code"]) == ("failed", "exceeded_timeout")
+
+
+# DUR-35
+async def test_a_deadline_ends_a_prompt_whose_tool_blocks() -> None:
+    begun, end = threading.Event(), threading.Event()
+
+    @flue.tool
+    def block() -> None:
+        """Block, as what is not async may."""
+        begun.set()
+        end.wait(10)
+
+    agent = flue.create_agent(
+        model=ScriptedModel([call("block"), "Here."]), tools=[block], durability={"timeout": "90s"}
+    )
+    clock = VirtualClock()
+    async with serving(catalog({"chat": agent}), MemoryStore(), clock=clock) as service:
+        ticket = await service.prompt("chat", "ann", "Go.")
+        while not begun.is_set():
+            await asyncio.sleep(0)
+        await clock.advance(91)
+        outcome = await ticket.outcome()
+        assert (outcome.kind, json.loads(outcome.error or "")["code"]) == ("failed", "exceeded_timeout")
+        assert not end.is_set()
+        following = await service.prompt("chat", "ann", "Are you there?")
+        assert (await following.outcome()).kind == "completed"
+        end.set()
 
 
 # DUR-35
