@@ -241,8 +241,7 @@ async def test_a_deadline_ends_a_prompt_whose_tool_blocks() -> None:
     clock = VirtualClock()
     async with serving(catalog({"chat": agent}), MemoryStore(), clock=clock) as service:
         ticket = await service.prompt("chat", "ann", "Go.")
-        while not begun.is_set():
-            await asyncio.sleep(0)
+        await asyncio.to_thread(begun.wait, 10)
         await clock.advance(91)
         outcome = await ticket.outcome()
         assert (outcome.kind, json.loads(outcome.error or "")["code"]) == ("failed", "exceeded_timeout")

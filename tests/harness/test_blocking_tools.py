@@ -31,6 +31,7 @@ def results(s: Scene) -> list[str]:
     ]
 
 
+# DUR-35
 async def test_a_tool_that_blocks_holds_nobody_else() -> None:
     begun, end = threading.Event(), threading.Event()
 
