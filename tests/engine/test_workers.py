@@ -14,6 +14,7 @@ from flue.errors import DurabilityError
 from flue.stores import MemoryStore
 from flue.testing import VirtualClock
 from flue.testing.work_contract import admission
+from tests.engine.log_scene import settled_tasks
 
 
 async def renew() -> None:
@@ -195,6 +196,33 @@ async def test_an_end_by_force_that_cannot_be_written_is_told_to_nobody_and_the_
     assert found is not None
     assert (found.state, found.park_reason, found.interruptions) == ("parked", "retry", 1)
     assert (rested, len(workers), store.settlements) == ([attempt], 0, 1)
+
+
+async def test_work_that_was_lost_and_does_not_end_is_waited_for_no_longer_than_agreed() -> None:
+    """Somebody else has it: whoever waits is to look there, and its place here is for others."""
+    free = asyncio.Event()
+
+    async def go_on(attempt: Attempt) -> Ending:
+        while not free.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await free.wait()
+        return Settled(Outcome("completed"))
+
+    store, rested, clock = MemoryStore(), list[Attempt](), VirtualClock()
+    workers = await working_on(store, go_on, rested, clock=clock)
+    attempt = await begun(store, workers, "s1")
+    await asyncio.sleep(0)
+    workers.stop(attempt, "lost")
+    await settled_tasks()
+    await clock.advance(5.0)
+    await settled_tasks()
+    waited_for = len(workers)
+    free.set()
+    await workers.tasks.finish(1.0)
+    found = await store.get_submission("s1")
+    assert (waited_for, attempt.rest.result(), rested) == (0, None, [attempt])
+    assert found is not None
+    assert found.state == "running"
 
 
 class OddError(BaseException):

@@ -9,7 +9,7 @@ from typing import Any
 
 from flue.durable.outbox import Outbox
 from flue.durable.port import DurableStore
-from flue.durable.records import Claim
+from flue.durable.records import Claim, Outcome
 from flue.engine.attempt import Again, Attempt, Ending, Parked, Released, Restarted, Settled, StopReason, failure
 from flue.engine.tasks import Tasks
 from flue.errors import DurabilityError, FlueError, OperationError
@@ -66,7 +66,7 @@ class Workers:
 
     def stop(self, attempt: Attempt, reason: StopReason, text: str = "") -> None:
         """End an attempt: it puts in order what it works on, and settles; by force if that takes too long (DUR-36)."""
-        if attempt.stop(reason, text) and reason != "lost":
+        if attempt.stop(reason, text):
             self.tasks.start(self._force(attempt))
 
     def stop_at(self, attempt: Attempt, deadline: int) -> None:
@@ -191,16 +191,23 @@ class Workers:
             self.stop(attempt, "deadline")
 
     async def _force(self, attempt: Attempt) -> None:
-        """Settle work that does not end although it was stopped; what it still does reaches nothing any more.
+        """Give up work that does not end although it was stopped; what it still does reaches nothing any more.
 
-        What it has told until then goes along. If that cannot be written, the work is given back, to be ended by the
-        next who claims it: nobody is told of an end that is not on disk.
+        Unless somebody else has it, it is settled, and what it has told until then goes along. If that cannot be
+        written it is given back, to be ended by the next who claims it: nobody is told of an end that is not on disk.
         """
         if await self._ends_within(attempt, self._grace) or attempt.phase != "driving":
             return
         attempt.phase = "abandoned"
         logger.error("%s did not end within %g s of being stopped.", attempt.claim.id, self._grace)
-        outcome = attempt.outcome_of_stop()
+        try:
+            if attempt.stopped_for_good:
+                await self._settle_by_force(attempt, attempt.outcome_of_stop())
+        finally:
+            attempt.outbox.cut()
+            self._rested(attempt)
+
+    async def _settle_by_force(self, attempt: Attempt, outcome: Outcome) -> None:
         attempt.on_force(outcome)
         try:
             await attempt.outbox.settle(outcome, now=self._clock.now_ms())
@@ -208,9 +215,6 @@ class Workers:
         except DurabilityError as error:
             if error.code != "attempt_lost":
                 await self._give_back(attempt, error)
-        finally:
-            attempt.outbox.cut()
-            self._rested(attempt)
 
     async def _ends_within(self, attempt: Attempt, seconds: float) -> bool:
         assert attempt.task is not None
