@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from flue.durable.records import Claim, Claimant, Outcome, Renewal, Schedule
-from flue.engine.attempt import Attempt, Ending, Settled
+from flue.durable.records import Claim, Claimant, Outcome, Renewal, Schedule, Wait
+from flue.engine.attempt import Attempt, Ending, Parked, Settled
 from flue.engine.engine import Engine, EngineSettings
 from flue.errors import DurabilityError
 from flue.stores import MemoryStore
@@ -105,6 +105,22 @@ async def test_an_abort_or_a_message_whose_wake_up_was_lost_is_found_when_the_le
     assert scene.looked == ["waiting"]
     assert scene.stopped == ["busy"]
     await scene.engine.drain(0)
+
+
+# DUR-36
+async def test_an_abort_that_comes_in_the_moment_before_work_is_parked_is_heard_without_a_wake_up() -> None:
+    store = DeafStore()
+
+    async def drive(attempt: Attempt) -> Ending:
+        if not attempt.fresh:
+            await asyncio.Event().wait()
+        await store.cancel("s1", "enough", now=0)
+        return Parked(Wait("approval", names=("yes",)))
+
+    engine = Engine(store, VirtualClock(), SequentialIds(), drive)
+    await engine.admit(admission("s1"))
+    assert await asyncio.wait_for(engine.outcome("s1"), 5) == Outcome.aborted("enough")
+    await engine.drain(0)
 
 
 # DUR-35

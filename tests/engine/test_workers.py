@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from flue.durable.records import Claim, Claimant, Outcome
-from flue.engine.attempt import Attempt, Ending, Settled
+from flue.durable.records import Claim, Claimant, Outcome, Wait
+from flue.engine.attempt import Again, Attempt, Ending, Parked, Settled
 from flue.engine.workers import Workers
 from flue.errors import DurabilityError
 from flue.stores import MemoryStore
@@ -108,6 +108,50 @@ async def test_an_abort_that_comes_while_the_end_is_being_written_is_too_late() 
     go_on.set()
     assert (await attempt.rest) == Outcome("completed")
     await workers.tasks.cancel(1.0)
+
+
+# DUR-36
+@pytest.mark.parametrize("ending", [Parked(Wait("sleep", 1)), Again()])
+async def test_work_that_goes_on_instead_of_waiting_can_be_aborted(ending: Ending) -> None:
+    class Store(MemoryStore):
+        async def park(self, claim: Claim, wait: Wait, **options: Any) -> bool:
+            return False
+
+    async def drive(attempt: Attempt) -> Ending:
+        return ending if attempt.fresh else await hang(attempt)
+
+    store = Store()
+    workers = await working_on(store, drive)
+    attempt = await begun(store, workers, "s1")
+    for _ in range(5):
+        await asyncio.sleep(0)
+    workers.stop(attempt, "abort", "enough")
+    assert (await asyncio.wait_for(attempt.rest, 5)) == Outcome.aborted("enough")
+    await workers.tasks.cancel(1.0)
+
+
+async def test_work_that_the_store_failed_and_another_has_taken_over_is_let_go(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nobody tries for ever to give back what somebody else has."""
+
+    async def fail(attempt: Attempt) -> Ending:
+        await store.take_over("two", now=10**9)
+        raise DurabilityError("No.", code="store_io")
+
+    store = MemoryStore()
+    attempt = await begun(store, await working_on(store, fail), "s1")
+    assert await asyncio.wait_for(attempt.rest, 5) is None
+    assert len(caplog.records) == 1
+
+
+async def test_work_that_was_lost_is_no_failure_of_the_store(caplog: pytest.LogCaptureFixture) -> None:
+    async def lose(attempt: Attempt) -> Ending:
+        raise DurabilityError("No.", code="attempt_lost")
+
+    _, attempt, rested = await working(lose)
+    assert await attempt.rest is None
+    assert (rested, caplog.records) == ([attempt], [])
 
 
 @pytest.mark.parametrize(("code", "logged"), [("attempt_lost", 0), ("store_io", 1)])

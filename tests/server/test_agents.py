@@ -217,3 +217,12 @@ async def test_without_a_trigger_a_function_agent_is_there_in_local_mode_only(si
     assert (await site.client.post("/agents/private/a")).status == 404
     site.env["FLUE_MODE"] = "local"
     assert (await site.client.post("/agents/private/a")).status == 200
+
+
+async def test_a_key_says_what_counts_once(site: Site) -> None:
+    await site.client.post("/agents/chat/ann", {"message": "hi"}, idempotency_key="order-17")
+    await site.client.post("/agents/reporter/acme", [1], idempotency_key="order-18")
+    assert site.service.asked[-2:] == [
+        ("prompt", "chat", "ann", "hi", "default", "queue", "order-17"),
+        ("start_agent", "reporter", "acme", [1], "order-18"),
+    ]

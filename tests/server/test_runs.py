@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from flue.durable.records import Run
+from flue.engine.json_text import WITHHELD
+from flue.engine.log_settings import LogSettings
 from tests.server.asgi_client import Client, frames
 from tests.server.conftest import Site
 
@@ -160,6 +162,14 @@ async def test_a_run_is_aborted_with_a_reason(site: Site, run: str) -> None:
     assert site.service.asked[-1] == ("abort", run, "enough")
     site.service.runs[run] = replace(site.service.runs[run], status="errored", ended_at=ENDED)
     assert (await site.client.post(f"/runs/{run}/abort")).status == 200
+
+
+async def test_an_aborted_runs_error_is_withheld_where_the_project_says_so(site: Site, run: str) -> None:
+    site.service.log_settings = LogSettings(errors="redacted")
+    error = '{"name":"E","message":"canary-77aa"}'
+    site.service.runs[run] = replace(site.service.runs[run], status="errored", ended_at=ENDED, error=error)
+    answer = await site.client.post(f"/runs/{run}/abort")
+    assert answer.json["error"] == {"name": "E", "message": WITHHELD}
 
 
 @pytest.mark.parametrize("body", [[], "x", {"reason": 1}, {"reason": None}])

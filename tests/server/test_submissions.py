@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from flue.engine.json_text import WITHHELD
+from flue.engine.log_settings import LogSettings
 from flue.errors import SessionError
 from tests.server.asgi_client import frames
 from tests.server.conftest import Site
@@ -84,6 +86,27 @@ async def test_a_submission_is_found_at_its_own_instance_only(site: Site, prompt
     method = "POST" if path == "/abort" else "GET"
     answer = await site.client.request(method, f"{where}{path}")
     assert (answer.status, answer.error["type"]) == (404, "submission_not_found")
+
+
+@pytest.mark.parametrize("path", ["", "/events", "/stream", "/abort"])
+async def test_a_submission_is_no_other_agents_that_has_an_instance_of_that_name(
+    site: Site, prompted: str, path: str
+) -> None:
+    site.service.submissions["sub_1"] = submission("sub_1", "desk", "ann")
+    method = "POST" if path == "/abort" else "GET"
+    answer = await site.client.request(method, f"{prompted}{path}")
+    assert (answer.status, answer.error["type"]) == (404, "submission_not_found")
+
+
+@pytest.mark.parametrize("path", ["", "/abort"])
+async def test_what_went_wrong_is_withheld_where_the_project_says_so(site: Site, prompted: str, path: str) -> None:
+    site.service.log_settings = LogSettings(errors="redacted")
+    error = '{"name":"E","message":"canary-77aa"}'
+    site.service.submissions["sub_1"] = submission(
+        "sub_1", "chat", "ann", state="settled", outcome="failed", settled_at=1_767_225_600_001, error=error
+    )
+    answer = await site.client.request("POST" if path else "GET", f"{prompted}{path}")
+    assert answer.json["error"] == {"name": "E", "message": WITHHELD}
 
 
 async def test_hidden_unknown_and_function_agents_have_none(site: Site, prompted: str) -> None:

@@ -42,8 +42,8 @@ async def _placed(events: AsyncGenerator[LoggedEvent, None], offset: int, index:
     async with aclosing(events):
         async for event in events:
             # Several events share a row: skip those that the client has.
-            if (event.offset, event.index) > (offset, index) or not event.offset:
-                yield frame(event.type, event.data, f"{event.offset}-{event.index}" if event.offset else None)
+            if (event.offset, event.index) > (offset, index):
+                yield frame(event.type, event.data, f"{event.offset}-{event.index}")
 
 
 async def get(call: Call, name: str, id: str, submission_id: str) -> Response:
