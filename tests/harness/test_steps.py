@@ -808,6 +808,7 @@ async def test_the_lineage_is_the_first_run_of_the_chain(lineage: Lineage, conte
 WRONG: dict[str, tuple[Callable[[FlueContext], Awaitable[Any]], str]] = {
     "no name": (lambda ctx: ctx.step(" ", str), "invalid_step"),
     "a name that is no text": (lambda ctx: ctx.step(str, "x"), "invalid_step"),  # type: ignore[arg-type]
+    "a name with half a surrogate pair": (lambda ctx: ctx.step("\ud83d", str), "invalid_step"),
     "a name too long": (lambda ctx: ctx.step("x" * 201, str), "invalid_step"),
     "no function": (lambda ctx: ctx.step("a", 1), "invalid_step"),  # type: ignore[arg-type]
     "retries": (lambda ctx: ctx.step("a", str, retries=-1), "invalid_step"),

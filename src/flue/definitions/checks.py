@@ -22,3 +22,12 @@ def check_mapping(value: object, owner: str, field: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise DefinitionError(f"{owner}: {field} must be a mapping, got {type(value).__name__}.")
     return dict(value)
+
+
+def is_unicode(text: str) -> bool:
+    """Say whether the text can be written as UTF-8: half a surrogate pair, legal in JSON, cannot."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

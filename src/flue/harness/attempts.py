@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from datetime import timedelta
 
+from flue.definitions.checks import is_unicode
 from flue.definitions.duration import seconds
 from flue.errors import (
     AbortError,
@@ -60,7 +61,7 @@ class Attempts:
 
 def check_name(name: object, where: str) -> None:
     """Raise `UsageError` (`invalid_step`) for what cannot be a name."""
-    if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_NAME:
+    if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_NAME or not is_unicode(name):
         raise UsageError(
             f"{where}: the name must be text of 1 to {LONGEST_NAME} characters, got {name!r:.100}.", code="invalid_step"
         )

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
+from flue.definitions.checks import is_unicode
 from flue.errors import UsageError
 from flue.ports import ExecResult, FileStat, Sandbox
 
@@ -194,7 +195,7 @@ def _check_path(path: Any) -> None:
         raise UsageError("A path must not be empty.", code="invalid_path", hint='Use "." for the working directory.')
     if "\0" in path:
         raise UsageError(f"The path {path!r} contains a NUL character.", code="invalid_path")
-    if not _is_unicode(path):
+    if not is_unicode(path):
         raise UsageError(f"The path {path!r} is not valid Unicode text.", code="invalid_path")
 
 
@@ -216,15 +217,6 @@ def _collapse(path: str) -> str:
     return "/" + "/".join(parts)
 
 
-def _is_unicode(text: str) -> bool:
-    """Say whether the text can be written as UTF-8: half a surrogate pair, legal in JSON, cannot."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _encode(content: Any, path: str) -> bytes:
     if isinstance(content, str):
         try:
@@ -242,7 +234,7 @@ def _encode(content: Any, path: str) -> bytes:
 
 
 def _check_command(command: Any, env: Any, timeout: Any) -> None:
-    if not isinstance(command, str) or "\0" in command or not _is_unicode(command):
+    if not isinstance(command, str) or "\0" in command or not is_unicode(command):
         raise UsageError("A shell command must be valid text without NUL characters.", code="invalid_command")
     if env is not None:
         for name, value in env.items():
