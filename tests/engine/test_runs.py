@@ -12,6 +12,7 @@ from flue.definitions.durability import Durability
 from flue.durable.records import RunQuery
 from flue.engine.catalog import AgentEntry, Catalog
 from flue.engine.service import Service
+from flue.errors import DurabilityError
 from flue.stores import MemoryStore
 from flue.testing import ScriptedModel, VirtualClock, hang
 from tests.engine.scenes import MOMENTS, catalog, crash, serving, settled
@@ -53,6 +54,29 @@ async def test_a_run_that_fails_ends_as_errored(raised: Any, name: str) -> None:
     assert json.loads(outcome.error or "")["name"] == name
     assert record is not None
     assert record.status == "errored"
+
+
+# DUR-34
+async def test_a_store_that_fails_to_reserve_indices_now_and_then_costs_a_log_nothing() -> None:
+    class FlakyStore(MemoryStore):
+        asked = 0
+
+        async def reserve_indices(self, log: str, count: int) -> int:
+            self.asked += 1
+            if self.asked in (1, 2):
+                raise DurabilityError("The disk is full.", code="store_full")
+            return await super().reserve_indices(log, count)
+
+    async def chatty(ctx: flue.FlueContext) -> None:
+        for line in range(700):
+            ctx.log.info(str(line))
+            await asyncio.sleep(0)
+
+    async with serving(catalog(workflows={"chatty": chatty}), FlakyStore()) as service:
+        ticket = await service.start_workflow("chatty")
+        events = [json.loads(event.data) async for event in ticket.events()]
+    assert [event["message"] for event in events[1:-2]] == [str(line) for line in range(700)]
+    assert [event["type"] for event in events[-2:]] == ["idle", "run_end"]
 
 
 class OddError(BaseException):

@@ -29,6 +29,7 @@ logger = logging.getLogger("flue")
 
 _FIRST_BLOCK = 256
 _LARGEST_BLOCK = 8192
+_AGAIN = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,20 +246,26 @@ class LogWriter:
         raise AssertionError(f"event {index} has no index yet")
 
     async def _reserve(self) -> None:
-        """Reserve the next indices, more each time. They go on where the last ones end, unless another took some."""
+        """Reserve the next indices, more each time. They go on where the last ones end, unless another took some.
+
+        What comes meanwhile waits, also when that takes several tries: the work goes on, and its log is to have it all.
+        """
         try:
             while self._last >= self._low:
                 end, shift = self._blocks[-1].end, self._blocks[-1].shift
                 size = max(self._size, 2 * (self._last - end))
-                first = await self._store.reserve_indices(self._log, size)
+                try:
+                    first = await self._store.reserve_indices(self._log, size)
+                except DurabilityError as error:
+                    logger.warning("The event log %s waits for the store: %s", self._log, error)
+                    await self._clock.sleep(_AGAIN)
+                    continue
                 if first == end + shift:
                     self._blocks[-1] = _Block(end + size, shift)
                 else:
                     self._blocks.append(_Block(end + size, first - end))
                 self._low = end + size // 2
                 self._size = min(self._size * 2, _LARGEST_BLOCK)
-        except DurabilityError as error:
-            self._fail(error)
         finally:
             self._reserving = None
         if self._pending and not self._closed:
