@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -205,6 +206,13 @@ def searched(conversation: Conversation) -> list[str]:
     headings, everywhere = patterns[: len(patterns) // 2], patterns[len(patterns) // 2 :]
     assert headings == [f"^#+ .*{pattern}" for pattern in everywhere]
     return everywhere
+
+
+@pytest.mark.parametrize("piece", ["\n", "a-", "“", "word ", "Note: "])
+async def test_a_huge_message_is_read_in_time(piece: str) -> None:
+    before = time.process_time()
+    await Conversation().ask("How do I upgrade? " + piece * (1_000_000 // len(piece)))
+    assert time.process_time() - before < 5
 
 
 async def test_the_note_about_finish_is_not_part_of_the_question() -> None:

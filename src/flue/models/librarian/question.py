@@ -10,6 +10,8 @@ from typing import Literal
 Kind = Literal["search", "echo", "translate", "statement", "greeting"]
 
 MAX_KEYWORDS = 6
+# The rules look at no more than this of a message, in characters: some take time that grows with its square.
+_MAX_READ = 8_000
 
 
 def _words(text: str) -> frozenset[str]:
@@ -39,10 +41,10 @@ _ORDER_WORDS = _words(
 _ACRONYMS = _words("api cli http https id json mcp sdk sql sse ui url")
 _FILE_ENDINGS = "md|markdown|txt|rst|json|toml|yaml|yml|csv|py|html"
 
-_PATH = re.compile(rf"(?<![\w/.%])((?:/|\./)?[\w.%-]+(?:/[\w.%-]+)*\.(?:{_FILE_ENDINGS}))\b")
+_PATH = re.compile(rf"(?<![\w/.%-])((?:/|\./)?[\w.%-]+(?:/[\w.%-]+)*\.(?:{_FILE_ENDINGS}))\b")
 _WORD = re.compile(r"[^\W_](?:[\w.-]*\w)?")
-_QUOTED = re.compile(r'"([^"]+)"|“([^”]+)”|`([^`]+)`')
-_LABEL = re.compile(r"^\s*(?:[A-Z][\w ]{0,30}):[ \t]+(\S.*)", re.MULTILINE | re.DOTALL)
+_QUOTED = re.compile(r'"([^"]+)"|“([^“”]+)”|`([^`]+)`')
+_LABEL = re.compile(r"^[ \t]*(?:[A-Z][\w ]{0,30}):[ \t]+(\S.*)", re.MULTILINE | re.DOTALL)
 _ECHO = re.compile(r"\b(?:say|repeat|echo|reply with|respond with)\b", re.IGNORECASE)
 _TRANSLATE = re.compile(r"\btranslat(?:e|ion)\b", re.IGNORECASE)
 _GREETING = re.compile(
@@ -119,6 +121,7 @@ class Question:
 
 def understand(message: str) -> Question:
     """Return what a user message asks for. Text about how to hand in a result should be removed before."""
+    message = message[:_MAX_READ]
     asked = _asking_part(message)
     kind = _kind(message, asked)
     paths = tuple(dict.fromkeys(match.group(1) for match in _PATH.finditer(message)))
