@@ -22,6 +22,7 @@ which object, and a `hint` that says what to do next.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 
@@ -174,3 +175,25 @@ class SecurityError(FlueError):
     """Refused because it would leak a secret or escape a boundary."""
 
     default_code = "refused"
+
+
+_SHOWN_OF_A_GROUP = 5
+
+
+def error_message(error: BaseException) -> str:
+    """Return what an exception says. Of a group also what its members say: the text of a group only counts them."""
+    if not isinstance(error, BaseExceptionGroup):
+        return str(error)
+    members = list(_members(error))
+    said = [f"{type(member).__name__}: {member}".removesuffix(": ") for member in members[:_SHOWN_OF_A_GROUP]]
+    if len(members) > _SHOWN_OF_A_GROUP:
+        said.append(f"and {len(members) - _SHOWN_OF_A_GROUP} more")
+    return f"{error.message}: {'; '.join(said)}"
+
+
+def _members(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _members(error)
+        else:
+            yield error

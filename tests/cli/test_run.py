@@ -196,6 +196,10 @@ def test_a_schema_that_cannot_be_built_is_found_before_the_run(flue: Flue, write
         ("raise ValueError('no\\nluck')", "[ValueError] no luck (workflows/w.py:2)"),
         ("raise KeyError", "[KeyError] no message (workflows/w.py:2)"),
         ("raise ExceptionGroup('several', [ValueError('one of them')])", "[ValueError] one of them"),
+        (
+            "opening = ctx.init(model='demo/librarian')\n    try: return opening.session\n    finally: opening.close()",
+            "[AttributeError] 'coroutine' object has no attribute 'session'. Put `await` before the call that gave it.",
+        ),
         ("return object()", "[invalid_result] The result, of type object, cannot be written as JSON"),
     ],
 )
@@ -226,7 +230,10 @@ def test_a_group_of_errors_is_placed_after_a_task_group_failed(flue: Flue, write
     )
     done = flue("run", "group")
     assert (done.code, done.out) == (1, "")
-    assert "[flue] Workflow error: [ExceptionGroup] unhandled errors in a TaskGroup" in done.err
+    said = "unhandled errors in a TaskGroup: ValueError: no; ValueError: no (workflows/group.py:"
+    assert f"[flue] Workflow error: [ExceptionGroup] {said}" in done.err
+    record = flue("run", "group", "--json").out
+    assert json.loads(record)["error"]["message"].startswith("unhandled errors in a TaskGroup: ValueError: no;")
     assert "(workflows/group.py:" in done.err
     assert "Traceback" not in done.err
 
@@ -373,6 +380,8 @@ def test_a_function_agent_takes_a_role_of_the_project(flue: Flue, write: Write, 
     ("arguments", "problem"),
     [
         (["helper"], '"helper" is an agent, which runs for an instance. Name one: flue run helper --id <instance-id>.'),
+        (["chat"], '"chat" is an agent, which answers prompts. Talk to it: flue connect chat <instance-id>.'),
+        (["count", "--id", "ada"], '"count" is a workflow, not an agent. Run it: flue run count.'),
         (["chat", "--id", "ada"], "has no run of its own. Talk to it with `flue connect chat ada`."),
         (["nope", "--id", "ada"], 'Unknown agent "nope". There are: chat, helper.'),
         (["helper", "--id", " "], "The instance id must be text that is not blank"),
@@ -380,7 +389,7 @@ def test_a_function_agent_takes_a_role_of_the_project(flue: Flue, write: Write, 
 )
 def test_what_cannot_run_for_an_instance_is_said(flue: Flue, write: Write, arguments: list[str], problem: str) -> None:
     chat = "from flue import create_agent\nagent = create_agent(model='ollama/test')\n"
-    write({"agents/helper.py": HELPER, "agents/chat.py": chat})
+    write({"agents/helper.py": HELPER, "agents/chat.py": chat, "workflows/count.py": ECHO})
     done = flue("run", *arguments)
     assert (done.code, done.out) == (1, "")
     assert problem in done.err.splitlines()[-1]

@@ -209,6 +209,18 @@ def test_structure_is_checked_where_the_tool_is_defined() -> None:
             tool(description="Does it.")(function)
 
 
+@pytest.mark.parametrize("name", ["größe", "<lambda>", "order status", "a" * 65, "shop.order"])
+def test_a_name_that_providers_refuse_is_refused_where_the_tool_is_defined(name: str) -> None:
+    def status(order: str) -> str:
+        return order
+
+    refused = "a tool's name must be letters of ASCII, digits, _ and -"
+    with pytest.raises(DefinitionError, match=refused):
+        tool(name=name, description="Does it.")(status)
+    with pytest.raises(DefinitionError, match=refused):
+        tool(name=name, description="Does it.", parameters={}, execute=lambda _arguments, _context: None)
+
+
 @pytest.mark.e2e
 def test_defining_a_tool_does_not_import_pydantic() -> None:
     program = """

@@ -140,11 +140,18 @@ async def test_images_are_sent_with_the_first_attempt_only() -> None:
         assert [len(message.content) for message in s.messages if message.role == "user"] == [2, 1]
 
 
-async def test_a_type_without_a_schema_is_refused_before_anything_is_sent() -> None:
-    class Opaque:
-        pass
+class Opaque:
+    pass
 
+
+class Unfinished(BaseModel):
+    part: Missing  # type: ignore[name-defined]  # noqa: F821 - as in a module that forgot an import
+
+
+@pytest.mark.parametrize("wanted", [Opaque, "Translation", Unfinished, Translation(translation="Bonjour")])
+async def test_a_type_without_a_schema_is_refused_before_anything_is_sent(wanted: Any) -> None:
     async with scene() as s:
-        with pytest.raises(DefinitionError, match="cannot be used as a result type"):
-            s.session.prompt("Go.", result=Opaque)
+        with pytest.raises(DefinitionError, match="cannot be used as a result type") as refused:
+            s.session.prompt("Go.", result=wanted)
+        assert (refused.value.code, len(str(refused.value).splitlines())) == ("invalid_schema", 1)
         assert not s.model.requests

@@ -97,6 +97,37 @@ async def test_a_call_that_cannot_work_becomes_an_error_result_and_the_loop_goes
         assert reply.text == "I see."
 
 
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (KeyError("order_id"), "KeyError: 'order_id'"),
+        (ValueError(), "ValueError"),
+        (ExceptionGroup("two calls failed", [ValueError("no stock"), KeyError("sku")]),
+         "two calls failed: ValueError: no stock; KeyError: 'sku'"),
+        (ExceptionGroup("g", [ExceptionGroup("h", [OSError(f"no {n}") for n in range(4)]), OSError(), OSError(9, "x")]),
+         "g: OSError: no 0; OSError: no 1; OSError: no 2; OSError: no 3; OSError; and 1 more"),
+    ],
+)  # fmt: skip
+async def test_the_model_reads_what_a_tool_raised_in_words_that_stand_alone(raised: Exception, expected: str) -> None:
+    @tool
+    async def broken() -> str:
+        """Fail."""
+        raise raised
+
+    async with scene(call("broken", {}), "I see.", tools=[broken]) as s:
+        await s.session.prompt("Go.")
+        [result] = [message for message in s.messages if isinstance(message, ToolResultMessage)]
+        assert result.content == (TextContent(expected),)
+
+
+async def test_what_a_call_would_have_given_is_not_on_the_call_that_was_not_awaited() -> None:
+    async with scene("Hello.") as s:
+        asked = s.session.prompt("Hi.")
+        with pytest.raises(AttributeError, match=r"no attribute 'text'\. It is a call under way: await it first"):
+            _ = asked.text  # type: ignore[attr-defined]
+        assert (await asked).text == "Hello."
+
+
 async def test_arguments_are_coerced_to_the_schema() -> None:
     async with scene(call("double", {"number": "21"}), "ok", tools=[double]) as s:
         await s.session.prompt("Go.")

@@ -60,7 +60,7 @@ def test_an_unknown_name_lists_those_there_are_and_guesses(load: Load) -> None:
     assert caught.value.code == "workflow_not_found"
     assert caught.value.hint == 'Did you mean "daily-report"? There are: daily-report, x.'
     with pytest.raises(ConfigError) as caught:
-        project.agent("x")
+        project.agent("y")
     assert (caught.value.code, caught.value.hint) == ("agent_not_found", "There are: none.")
 
 

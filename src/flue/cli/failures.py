@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 import traceback
 
 from flue.durable.records import Outcome
-from flue.errors import FlueError, OperationError
+from flue.errors import FlueError, OperationError, error_message
 from flue.project.failures import place_of, single_cause
 from flue.project.loader import Project
 
@@ -15,7 +16,7 @@ from flue.project.loader import Project
 def describe(error: BaseException) -> str:
     """Return what went wrong and what to do next in one line, without the code."""
     error = single_cause(error)
-    text = str(error) if isinstance(error, FlueError) else f"{type(error).__name__}: {error}"
+    text = str(error) if isinstance(error, FlueError) else f"{type(error).__name__}: {error_message(error)}"
     return " ".join(text.split()).rstrip(":")
 
 
@@ -41,9 +42,11 @@ def report_run(error: BaseException, project: Project, *, what: str = "workflow"
         traceback.print_exception(error, file=sys.stderr)
     error = single_cause(error)
     kind = error.code if isinstance(error, FlueError) else type(error).__name__
-    text = " ".join(str(error).split()) or "no message"
+    text = " ".join(error_message(error).split()) or "no message"
     if isinstance(error, SystemExit):
         text = f"sys.exit({error.code!r}) was called; return a result or raise an error instead."
+    if isinstance(error, AttributeError) and inspect.iscoroutine(error.obj):
+        text += ". Put `await` before the call that gave it."
     place = place_of(error, project.source_root, project.root)
     where = f" ({place})" if place else ""
     more = "" if debug or isinstance(error, FlueError) else " Run it again with --debug for the traceback."

@@ -66,12 +66,6 @@ class _Work:
 
 
 def _workflow(name: str, payload: Any, project: Project) -> _Work:
-    if name not in project.workflows and (agent := project.agents.get(name)) is not None and agent.run is not None:
-        raise ConfigError(
-            f'"{name}" is an agent, which runs for an instance.',
-            code="workflow_not_found",
-            hint=f"Name one: flue run {name} --id <instance-id>.",
-        )
     project.workflow(name)
     return _Work("workflow", name, lambda service: service.start_workflow(name, payload))
 

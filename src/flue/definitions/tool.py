@@ -8,6 +8,7 @@ asked for, because building it imports pydantic.
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from copy import copy
@@ -24,6 +25,9 @@ from flue.ports import OffLoop, here
 
 if TYPE_CHECKING:
     from flue.definitions.signature import Signature
+
+# What all providers take.
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 Execute = Callable[[Json, "ToolContext"], Awaitable[Any] | Any]
 Approval = bool | Callable[[Json, "ToolContext"], Awaitable[bool] | bool]
@@ -96,7 +100,7 @@ class Tool:
         execute: Execute,
         approval: Approval = False,
     ) -> None:
-        self.name = check_text(name, "tool", "name")
+        self.name = _usable_name(name)
         self.description = check_text(description, f'tool "{name}"', "description")
         self._parameters: Json | None = _object_schema(parameters, f'tool "{name}"')
         self._signature: Signature | None = None
@@ -151,6 +155,16 @@ class Tool:
 
     def __repr__(self) -> str:
         return f"Tool({self.name!r})"
+
+
+def _usable_name(name: object) -> str:
+    text = check_text(name, "tool", "name")
+    if not _NAME.fullmatch(text):
+        raise DefinitionError(
+            f"tool {text!r}: a tool's name must be letters of ASCII, digits, _ and -, 64 at most.",
+            hint="Providers refuse others. Rename the function, or pass tool(name=…).",
+        )
+    return text
 
 
 def _object_schema(parameters: object, owner: str) -> Json:

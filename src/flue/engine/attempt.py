@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from flue.durable.outbox import Outbox
 from flue.durable.records import Admission, Claim, Outcome, Submission, Wait
-from flue.errors import FlueError
+from flue.errors import FlueError, error_message
 from flue.events import ErrorInfo
 from flue.messages import Json
 
@@ -171,4 +171,4 @@ def describe(error: BaseException) -> Json:
     """Return an exception as records keep it."""
     if isinstance(error, FlueError):
         return {"name": type(error).__name__, "message": error.message, "code": error.code, "hint": error.hint}
-    return {"name": type(error).__name__, "message": str(error)}
+    return {"name": type(error).__name__, "message": error_message(error)}

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from functools import cache, lru_cache
 from typing import Any, ClassVar
 
+from flue.errors import error_message
 from flue.messages import Json
 
 
@@ -111,4 +112,4 @@ class ErrorInfo:
     @classmethod
     def of(cls, error: BaseException) -> ErrorInfo:
         """Describe an exception."""
-        return cls(type(error).__name__, str(error))
+        return cls(type(error).__name__, error_message(error))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Generator
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from flue.errors import AbortError, OperationTimeoutError, UsageError
 from flue.ports import Clock
@@ -65,6 +65,15 @@ class CallHandle(Generic[T]):
     def is_current(self) -> bool:
         """Say whether the code that asks runs inside this call."""
         return asyncio.current_task() is self._task
+
+    if not TYPE_CHECKING:  # which would take any name from then on
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}. It is a call under way: await it first.",
+                name=name,
+                obj=self,
+            )
 
     def abort(self, reason: object = None) -> None:
         """End the call: awaiting it raises `AbortError` with `reason`. Does nothing once the call has ended.

@@ -14,7 +14,7 @@ from flue.definitions.agent import Agent, AgentContext, create_agent, merge
 from flue.definitions.profile import AgentProfile, CompactionSettings, ModelChoice
 from flue.definitions.skill import SkillInfo
 from flue.definitions.tool import Tool
-from flue.errors import DefinitionError, UsageError
+from flue.errors import DefinitionError, UsageError, error_message
 from flue.events import Emitter, Log, Scope, Sink
 from flue.harness.attempts import Duration
 from flue.harness.call import CallHandle, on_loop
@@ -287,4 +287,7 @@ def _plain(attributes: Json | None) -> Json | None:
     if not isinstance(error, BaseException):
         return attributes
     stack = "".join(traceback.format_exception(error))
-    return {**(attributes or {}), "error": {"name": type(error).__name__, "message": str(error), "stack": stack}}
+    return {
+        **(attributes or {}),
+        "error": {"name": type(error).__name__, "message": error_message(error), "stack": stack},
+    }

@@ -45,7 +45,7 @@ class ResultType:
             schema = dict(wanted)
         else:
             self._adapter = _adapter(wanted)
-            schema = self._adapter.json_schema()
+            schema = dict(self._adapter.json_schema)
         schema.pop("$schema", None)
         schema = _without_root_reference(schema)
         self._schema = schema
@@ -87,10 +87,8 @@ class _PydanticAdapter:
         from pydantic import TypeAdapter
 
         self._adapter: Any = TypeAdapter(_supported(wanted))
-
-    def json_schema(self) -> Json:
-        schema: Json = self._adapter.json_schema()
-        return schema
+        # Here, because pydantic finds out only now that a name in an annotation is not defined.
+        self.json_schema: Json = self._adapter.json_schema()
 
     def parse(self, given: Any) -> tuple[Any, Any]:
         from pydantic import ValidationError
@@ -133,8 +131,9 @@ def _build_adapter(wanted: Any) -> _PydanticAdapter:
     try:
         return _PydanticAdapter(wanted)
     except Exception as error:
+        reason, _, _ = str(error).partition("\n")
         raise DefinitionError(
-            f"result={wanted!r} cannot be used as a result type: {error}",
+            f"result={wanted!r} cannot be used as a result type: {reason}",
             hint="Use a pydantic model, dataclass, TypedDict, Literal, list[…] or a JSON Schema.",
             code="invalid_schema",
         ) from error

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 
 from flue.definitions.tool import Tool, ToolContext, ToolResult
-from flue.errors import ProviderError
+from flue.errors import ProviderError, error_message
 from flue.events import (
     AgentEnd,
     AgentStart,
@@ -393,7 +393,7 @@ class TurnLoop:
         except SystemExit as stop:
             return ToolResult.from_text(f"The tool {call.name} ended with exit status {stop.code}.", is_error=True)
         except Exception as error:  # noqa: BLE001 - what a tool raises is for the model to read
-            failed = ToolResult.from_text(str(error) or type(error).__name__, {}, is_error=True)
+            failed = ToolResult.from_text(_for_model(error), {}, is_error=True)
             return await to_result(failed, context)
 
     async def _may_go_on(self, call: ToolCall) -> bool:
@@ -434,6 +434,13 @@ class TurnLoop:
 
     def _emit(self, kind: Callable[..., object], *values: object) -> None:
         self.emitter.emit(self.scope, kind, *values)  # type: ignore[arg-type]
+
+
+def _for_model(error: Exception) -> str:
+    """Return what the model reads of what a tool raised. The text of a KeyError is nothing but the key."""
+    text = error_message(error)
+    named = isinstance(error, KeyError) or not text
+    return f"{type(error).__name__}: {text}".removesuffix(": ") if named else text
 
 
 def _provider_error(raised: Exception, info: ModelInfo) -> ProviderError:

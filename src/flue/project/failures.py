@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from types import TracebackType
 
-from flue.errors import ConfigError, FlueError
+from flue.errors import ConfigError, FlueError, error_message
 from flue.project.layout import shown
 from flue.project.package import PREFIX, PrivatePackage
 
@@ -46,7 +46,7 @@ def place_of(error: BaseException, source_root: Path, root: Path) -> str | None:
 
 def _text(error: BaseException) -> str:
     # str(SyntaxError) repeats the file and line.
-    return error.msg if isinstance(error, SyntaxError) else str(error)
+    return error.msg if isinstance(error, SyntaxError) else error_message(error)
 
 
 def _place(error: BaseException, source_root: Path) -> tuple[Path, int] | None:

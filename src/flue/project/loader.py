@@ -53,10 +53,19 @@ class Project:
 
     def agent(self, name: str) -> AgentModule:
         """Return an agent by its name. Raises `ConfigError` (`agent_not_found`) with the names there are."""
+        if name not in self.agents and name in self.workflows:
+            raise ConfigError(
+                f'"{name}" is a workflow, not an agent.', code="agent_not_found", hint=f"Run it: flue run {name}."
+            )
         return _pick(self.agents, name, "agent")
 
     def workflow(self, name: str) -> WorkflowModule:
         """Return a workflow by its name. Raises `ConfigError` (`workflow_not_found`) with the names there are."""
+        if name not in self.workflows and (agent := self.agents.get(name)) is not None:
+            what, hint = "answers prompts", f"Talk to it: flue connect {name} <instance-id>."
+            if agent.run is not None:
+                what, hint = "runs for an instance", f"Name one: flue run {name} --id <instance-id>."
+            raise ConfigError(f'"{name}" is an agent, which {what}.', code="workflow_not_found", hint=hint)
         return _pick(self.workflows, name, "workflow")
 
     def unload(self) -> None:
