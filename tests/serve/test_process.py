@@ -2,9 +2,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import signal
+import socket
 import threading
 
+from starlette.types import Receive, Scope, Send
+
 from flue.serve.process import Stop
+from flue.serve.running import serve_until_stopped
+from flue.serve.site import Site
 
 
 def test_while_a_process_serves_its_many_lasting_objects_are_rarely_looked_through() -> None:
@@ -25,3 +32,32 @@ def test_much_may_block_at_a_time() -> None:
         await asyncio.gather(*(asyncio.to_thread(together.wait, 10) for _ in range(40)))
 
     assert Stop().run(serve) == 0
+
+
+def test_who_was_let_in_as_the_signal_came_is_answered() -> None:
+    """A busy process may take long from its first request to the line in which it waits for its end."""
+    let_in = asyncio.Event()
+
+    class Busy(Stop):
+        async def wait(self) -> None:
+            await let_in.wait()
+            await super().wait()
+
+    async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(0.01)  # the loop hears of the signal
+        let_in.set()
+        await asyncio.Event().wait()
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        socket.create_connection(listening.getsockname()) as client,
+    ):
+        client.sendall(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+
+        async def serve(stop: Stop) -> None:
+            async with Site() as site:
+                await serve_until_stopped(site, app, listening, stop, trust_proxy=False)
+
+        assert Busy().run(serve) == 128 + signal.SIGTERM
+        assert b"503 Service Unavailable" in client.recv(65536)

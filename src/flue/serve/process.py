@@ -45,9 +45,13 @@ class Stop:
         self._pipe = (-1, -1)
 
     async def wait(self) -> None:
-        """Wait until the process is to end. Before this is called, a signal cancels the task that `run` was given."""
-        self._starting = None
+        """Wait until the process is to end."""
+        self.started()
         await self._asked.wait()
+
+    def started(self) -> None:
+        """Say that a signal is heard by `wait`. Before this, it cancels the task that `run` was given."""
+        self._starting = None
 
     def left(self, seconds: float) -> float:
         """Return how many of the first `seconds` after the signal are left, at least a tenth of one."""

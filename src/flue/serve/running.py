@@ -32,6 +32,7 @@ async def serve_until_stopped(
 ) -> None:
     """Serve `app`, which is the site or stands before it, until the process is to end."""
     gate = Gate(app)
+    stop.started()  # somebody may be let in before the next line has been reached
     async with served(gate, listening, trust_proxy=trust_proxy, grace=_FLUSH_SECONDS):
         await stop.wait()
         gate.close()
