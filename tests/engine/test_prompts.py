@@ -18,6 +18,7 @@ from flue.errors import FlueError
 from flue.messages import AssistantMessage, ToolResultMessage
 from flue.stores import MemoryStore
 from flue.testing import RecordedRequest, ScriptedModel, VirtualClock, call, hang
+from tests.engine.log_scene import settled_tasks
 from tests.engine.scenes import MOMENTS, catalog, conversation, crash, serving, settled, texts
 
 LANE = session_lane("chat", "ann", "default")
@@ -426,3 +427,39 @@ async def test_a_prompt_aborted_as_it_is_taken_up_again_leaves_no_call_without_a
     said = texts(await conversation(store, "chat", "ann"))
     assert [line.split(":")[0] for line in said] == ["user", "assistant", "toolResult", "user"]
     assert "Enough." in said[-1]
+
+
+# DUR-27, DUR-28
+async def test_a_result_that_was_recorded_is_used_though_another_call_of_the_answer_was_under_way() -> None:
+    """Each result is on disk as it comes: what has been done is not unknown because of what has not."""
+    ran: list[str] = []
+    stalled = asyncio.Event()
+
+    @flue.tool
+    async def quick() -> str:
+        """Be done at once."""
+        ran.append("quick")
+        return "quick is done"
+
+    @flue.tool
+    async def stall() -> None:
+        """Take very long."""
+        ran.append("stall")
+        stalled.set()
+        await asyncio.Event().wait()
+
+    async def script(service: Service) -> None:
+        await service.prompt("chat", "ann", "Go.")
+        await stalled.wait()
+        await settled_tasks()
+
+    model = ScriptedModel([[call("quick"), call("stall")], "All done."])
+    store, offers = MemoryStore(), catalog({"chat": flue.create_agent(model=model, tools=[quick, stall])})
+    await crash(offers, store, 10_000, script)
+    [submission] = await store.list_lane(LANE)
+    async with serving(offers, store) as service:
+        assert (await settled(service, submission.id)).kind == "completed"
+    first, second = [text for text in texts(await conversation(store, "chat", "ann")) if text.startswith("toolResult")]
+    assert first == "toolResult: quick is done"
+    assert "outcome of this call is unknown" in second
+    assert ran == ["quick", "stall"]

@@ -14,7 +14,17 @@ from typing import Any
 
 import pytest
 
-from flue.durable.records import EventRow, Outcome, RunQuery, Wake, Writes
+from flue.durable.records import (
+    EventRow,
+    JournalRecord,
+    Message,
+    Outcome,
+    Retention,
+    RunQuery,
+    StepResult,
+    Wake,
+    Writes,
+)
 from flue.stores import SqliteStore
 from flue.stores.presence import SUPPORTED, Presence
 from flue.stores.sql.history import old_rows, runs_query
@@ -300,6 +310,28 @@ async def test_what_has_ended_leaves_no_lane_behind_however_often_it_is_repeated
     connection = sqlite3.connect(tmp_path / "flue.db")
     assert connection.execute("SELECT * FROM lanes").fetchall() == []
     connection.close()
+
+
+# DUR-17
+async def test_what_retention_deletes_leaves_nothing_behind(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "flue.db")
+    await store.enlist("one", now=0, lease_until=LEASE)
+    admitted = await store.admit(admission("s1", key="k", reserve=9), now=0, claimant=claimant("a1"))
+    assert admitted.claim is not None
+    await store.deliver("s1", Message("m", "x"), now=0)
+    everything = Writes(
+        journal=(JournalRecord("note", "n"),), steps=(StepResult("a", "1"),), events=(EventRow("s1", 0, 0, "e"),)
+    )
+    await store.settle(admitted.claim, Outcome("completed"), now=1, writes=everything)
+    while await store.prune(Retention(submissions=2, receipts=2)):
+        pass
+    await store.retire("one", now=3)
+    await store.aclose()
+    connection = sqlite3.connect(tmp_path / "flue.db")
+    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    left = {name for name in tables if connection.execute(f"SELECT * FROM {name}").fetchall()}  # noqa: S608
+    connection.close()
+    assert left == {"sqlite_sequence"}
 
 
 # DUR-16

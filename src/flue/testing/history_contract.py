@@ -117,6 +117,16 @@ class HistoryContract(Opening):
             assert rows(await store.read_events("s1")) == [(0, 1, "ab")]
             await store.checkpoint(claim, Writes(events=(EventRow("s1", 2, 4, "cde"),)))
 
+    # DUR-13
+    async def test_rows_of_one_write_share_no_index_either(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.admit(admission("s1", reserve=9), now=0)
+            claim = await claim_one(store, "a1")
+            twice = Writes(events=(EventRow("s1", 0, 2, "abc"), EventRow("s1", 2, 3, "cd")))
+            assert await code_of(store.checkpoint(claim, twice)) == "event_index"
+            await store.checkpoint(claim, Writes(events=(EventRow("s1", 0, 2, "abc"), EventRow("s1", 3, 3, "d"))))
+            assert rows(await store.read_events("s1")) == [(0, 2, "abc"), (3, 3, "d")]
+
     async def test_an_instances_stream_holds_the_events_of_all_its_work_in_order(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             claims = []
@@ -264,7 +274,7 @@ class HistoryContract(Opening):
     async def test_runs_are_listed_newest_first_by_status_and_target(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             for n in range(6):
-                await store.admit(replace(run(f"r{n}"), target="ab"[n % 2]), now=10 * (n // 2))
+                await store.admit(replace(run(f"r{n}"), target="ab"[n % 2]), now=10 * (n // 3))
             claims = await store.claim([claimant(f"c{n}") for n in range(3)], now=50)
             for claim, kind in zip(claims, ("completed", "failed", "aborted"), strict=True):
                 await store.settle(claim, Outcome(kind), now=60)  # type: ignore[arg-type]
@@ -340,6 +350,9 @@ class HistoryContract(Opening):
             assert len([each for each in fired if each is not None]) == 1
             assert len(await one.list_lane("l")) == 1
             assert await two.list_schedules() == [Schedule("daily", "{}", 200)]
+            assert await one.fire(Schedule("daily", "[]", 200), 300, admission("s9", "l9"), now=200) is None
+            assert await two.list_schedules() == [Schedule("daily", "{}", 200)], "it has another timing by now"
+            assert await one.get_submission("s9") is None
             assert await one.fire(Schedule("daily", "{}", 200), None, None, now=200) is None
             assert await two.list_schedules() == [Schedule("daily", "{}", None)]
 
@@ -373,6 +386,15 @@ class HistoryContract(Opening):
             assert await all_runs(store) == []
             left: list[Submission | None] = [await store.get_submission(id) for id in ("open", "s0")]
             assert None not in left
+
+    # DUR-17
+    async def test_no_step_of_retention_deletes_more_than_was_asked(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            for n in range(3):
+                await store.admit(admission(f"s{n}", f"l{n}", key=f"k{n}"), now=0)
+            await settle_all(store, "s0", "s1", "s2", at=5)
+            everything = Retention(submissions=9, runs=9, deltas=9, receipts=9)
+            assert [await store.prune(everything, limit=2) for _ in range(4)] == [2, 2, 2, 0]
 
     async def test_steps_stay_as_long_as_a_run_of_their_chain_does(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:

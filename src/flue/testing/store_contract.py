@@ -205,6 +205,8 @@ class StoreContract:
     async def test_an_append_that_continues_a_missing_session_is_refused(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             assert await outcome(store, "s", 4, entry("a")) == "session_conflict"
+            with pytest.raises(DurabilityError, match="s was changed by someone else"):
+                await store.append_entries("s", head("b"), [entry("b")], expected=0, after="a")
             assert await store.load_session("s") is None
 
     async def test_a_refused_append_does_not_disturb_its_neighbours(self, tmp_path: Path) -> None:

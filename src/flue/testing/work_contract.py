@@ -364,18 +364,18 @@ class WorkContract(Opening):
             await store.admit(admission("s1", address="first"), now=0)
             claim = await claim_one(store, "a1")
             await store.park(claim, Wait("event", names=("paid", "refused")), now=1)
-            assert await store.deliver("first", Message("m1", "other"), now=2)
+            assert await store.deliver("first", Message("z1", "other"), now=2)
             assert await store.claim([claimant("a2")], now=2) == []
             assert await store.deliver("first", Message("m2", "paid", '{"sum":3}'), now=3)
             assert await store.deliver("first", Message("m2", "paid", '{"sum":4}'), now=3)
             claim = await claim_one(store, "a3", now=4)
             assert claim.submission.waiting_for == ()
-            assert await store.load_messages("first") == [Message("m1", "other"), Message("m2", "paid", '{"sum":3}')]
+            assert await store.load_messages("first") == [Message("z1", "other"), Message("m2", "paid", '{"sum":3}')]
             await store.checkpoint(claim, Writes(steps=(StepResult("wait", "3"),), consumed=("m2",)))
-            assert await store.load_messages("first") == [Message("m1", "other")]
+            assert await store.load_messages("first") == [Message("z1", "other")]
             assert await store.park(claim, Wait("event", names=("paid",)), now=5)
             assert await store.deliver("first", Message("m2", "paid"), now=6)
-            assert await store.load_messages("first") == [Message("m1", "other")]
+            assert await store.load_messages("first") == [Message("z1", "other")]
             assert await store.claim([claimant("a4")], now=6) == []
 
     # DUR-09

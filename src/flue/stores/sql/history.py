@@ -160,17 +160,17 @@ def prune(tx: Transaction, retention: Retention, limit: int) -> int:
     """Delete what may go, up to a number of things (DUR-17)."""
     gone = 0
     for what, before in (("submissions", retention.submissions), ("runs", retention.runs)):
-        if before is not None and gone < limit:
+        if before is not None:
             rows = tx.rows(old_rows(what) + tx.lock_free, before, limit - gone)
             for sequence, id, address in rows:
                 _forget(tx, sequence, id, address)
             gone += len(rows)
-    if retention.deltas is not None and gone < limit:
+    if retention.deltas is not None:
         rows = tx.rows(old_rows("deltas") + tx.lock_free, retention.deltas, limit - gone)
         tx.insert("DELETE FROM events WHERE log = ? AND deltas = 1", [(id,) for _, id, _ in rows])
         tx.insert("UPDATE submissions SET compacted = 1 WHERE sequence = ?", [(sequence,) for sequence, _, _ in rows])
         gone += len(rows)
-    if retention.receipts is not None and gone < limit:
+    if retention.receipts is not None:
         keys = tx.rows(
             "SELECT key FROM receipts WHERE settled_at IS NOT NULL AND settled_at < ? ORDER BY settled_at LIMIT ?",
             retention.receipts,
