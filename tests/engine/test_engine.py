@@ -270,6 +270,37 @@ async def test_so_much_runs_at_once_as_may_and_the_rest_as_places_become_free() 
     await engine.drain(0)
 
 
+async def test_what_is_accepted_in_one_moment_has_no_more_places_than_there_are() -> None:
+    """Three in one lane keep the places until the store has answered; two of them do not need theirs."""
+    running, most, ends = 0, 0, asyncio.Semaphore(0)
+
+    class SlowStore(MemoryStore):
+        async def admit(self, admission: Admission, **options: Any) -> Admitted:
+            await asyncio.sleep(0)
+            return await super().admit(admission, **options)
+
+    async def drive(attempt: Attempt) -> Ending:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await ends.acquire()
+        running -= 1
+        return Settled(Outcome("completed"))
+
+    engine = Engine(SlowStore(), VirtualClock(), SequentialIds(), drive, settings=EngineSettings(concurrency=3))
+    await engine.start()
+    lanes = ["one", "one", "one", "two", "three", "four", "five"]
+    await asyncio.gather(*(engine.admit(admission(f"s{n}", lane)) for n, lane in enumerate(lanes)))
+    await settled_tasks()
+    assert running == 3
+    for _ in lanes:
+        ends.release()
+    for n, _ in enumerate(lanes):
+        assert await asyncio.wait_for(engine.outcome(f"s{n}"), 5) == Outcome("completed")
+    assert most == 3
+    await engine.drain(0)
+
+
 async def test_a_store_that_fails_is_tried_again_after_a_second() -> None:
     class Store(MemoryStore):
         tries = 0

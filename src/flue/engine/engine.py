@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,6 +114,10 @@ class Engine:
         self._started: asyncio.Future[None] | None = None
         self._heart: asyncio.Task[None] | None = None
         self._unlisten: Callable[[], None] | None = None
+        self._held = 0
+        """Places of what may begin, and is being asked for."""
+        self._full = False
+        """Whether something may wait for a place."""
         self._draining = False
         self._retiring = False
 
@@ -191,20 +196,20 @@ class Engine:
 
     async def _admit(self, admission: Admission, request: Any) -> Admitted:
         now = self._clock.now_ms()
-        free = len(self._workers) < self.settings.concurrency and not self._draining
-        claimant = self._claimant(now) if free else None
         # Before it is there: it may be ready to be claimed as soon as it is.
         self._expect(admission.id, admission.lane)
-        try:
-            admitted = await self._store.admit(admission, now=now, claimant=claimant)
-        except BaseException:
-            self._expected.discard(admission.id)
-            raise
+        with self._holding(int(not self._draining and self._has_room())) as places:
+            claimant = self._claimant(now) if places else None
+            try:
+                admitted = await self._store.admit(admission, now=now, claimant=claimant)
+            except BaseException:
+                self._expected.discard(admission.id)
+                raise
+            if admitted.claim is not None:
+                self._begin(admitted.claim, request)
         if not admitted.created:
             self._expected.discard(admission.id)
-        if admitted.claim is not None:
-            self._begin(admitted.claim, request)
-        elif admitted.created and not self.settings.take_over:
+        elif admitted.claim is None and not self.settings.take_over:
             self._look("work")  # what stands before it may be free, and was left alone so far
         if admission.recorded and self._runs_changed is not None:
             await self._runs_changed()
@@ -309,14 +314,39 @@ class Engine:
         lanes = None if self.settings.take_over else self._expected.lanes
         if lanes is not None and not lanes:
             return
-        while not self._draining and (free := self.settings.concurrency - len(self._workers)) > 0:
+        while not self._draining and self._has_room():
             now = self._clock.now_ms()
-            claimants = Claimants(self._claimant(now), min(free, _BATCH))
-            claims = await self._store.claim(claimants, now=now, lanes=lanes)
-            for claim in claims:
-                self._begin(claim)
+            claimants = Claimants(self._claimant(now), min(self._room, _BATCH))
+            with self._holding(len(claimants)):
+                claims = await self._store.claim(claimants, now=now, lanes=lanes)
+                for claim in claims:
+                    self._begin(claim)
             if len(claims) < len(claimants):
                 return
+
+    @property
+    def _room(self) -> int:
+        return self.settings.concurrency - len(self._workers) - self._held
+
+    def _has_room(self) -> bool:
+        """Say whether one more may begin. If not, what waits is looked for when a place is free."""
+        self._full = self._full or self._room <= 0
+        return self._room > 0
+
+    @contextmanager
+    def _holding(self, places: int) -> Iterator[int]:
+        """Keep places for what may begin, while the store is asked for it."""
+        self._held += places
+        try:
+            yield places
+        finally:
+            self._held -= places
+            self._look_if_free()
+
+    def _look_if_free(self) -> None:
+        if self._full and self._room > 0:
+            self._full = False
+            self._look("work")
 
     async def _sleep_time(self) -> float | None:
         """Return the seconds until something is due by itself, None for never."""
@@ -406,10 +436,9 @@ class Engine:
         self.watches.changed(attempt.claim.id)
         if attempt.submission.kind == "workflow" and self._runs_changed is not None:
             self._tasks.start(self._runs_changed())
-        # Something may have been parked that is due before the loop would look, or wait for a free place.
-        parked = attempt.rest.result() is None
-        if parked or len(self._workers) == self.settings.concurrency - 1:
-            self._look("due" if parked else "work")
+        if attempt.rest.result() is None:
+            self._look("due")  # it may have been parked, until a time before that at which the loop would look
+        self._look_if_free()
         if self.settings.hibernates and not self._workers and self._heart is not None:
             self._heart.cancel()
             self._heart = None
