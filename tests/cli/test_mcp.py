@@ -159,6 +159,12 @@ async def test_a_payload_that_is_no_object_is_refused_with_the_file(payload: str
     assert caught.value.code == "invalid_module"
 
 
+async def test_a_payload_may_be_a_typed_dictionary(write: Write) -> None:
+    payload = "from typing import TypedDict\nclass Payload(TypedDict):\n    sheets: int\n"
+    async with serving(write({"workflows/copy.py": f"{payload}def run(ctx):\n    return ctx.payload\n"})) as served:
+        assert served.by_name["copy"].parameters["properties"]["sheets"]["type"] == "integer"
+
+
 async def test_an_agent_without_conversations_is_left_out_and_named(write: Write) -> None:
     async with serving(write({"agents/hook.py": "async def run(ctx): ...\ntriggers = {'webhook': True}\n"})) as tools:
         assert not tools.by_name

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypedDict
 
 import pytest
 from pydantic import AfterValidator, BaseModel, Field
@@ -91,6 +91,23 @@ def test_a_property_called_title_survives_and_nested_models_are_described() -> N
     address = schema["$defs"]["Address"]
     assert address["description"] == "Where someone lives."
     assert address["properties"] == {"title": {"type": "string"}, "city": {"type": "string", "default": "Berlin"}}
+
+
+class Parcel(TypedDict):
+    weight: int
+    note: NotRequired[str]
+
+
+async def test_arguments_may_be_typed_dictionaries() -> None:
+    @tool
+    def pack(first: Parcel, others: list[Parcel] | None = None) -> int:
+        """Pack."""
+        return first["weight"] + sum(parcel["weight"] for parcel in others or ())
+
+    assert pack.parameters["$defs"]["Parcel"]["required"] == ["weight"]
+    assert await pack.run({"first": {"weight": 1}, "others": [{"weight": 2, "note": "fragile"}]}, CONTEXT) == 3
+    with pytest.raises(ArgumentsError, match="weight"):
+        await pack.run({"first": {}}, CONTEXT)
 
 
 async def test_local_types_of_the_caller_stay_resolvable() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, Required, TypedDict
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
@@ -28,6 +28,15 @@ class Point:
 
 class Movie(TypedDict):
     title: str
+
+
+class Programme(TypedDict, total=False):
+    """What is on."""
+
+    cinema: Required[str]
+    first: Movie
+    then: list[Movie | None]
+    note: Annotated[str, Field(max_length=5)]
 
 
 class Colour(enum.Enum):
@@ -54,6 +63,14 @@ class Tree(BaseModel):
         (str, {"result": "yes"}, "yes"),
         (bool, {"result": "true"}, True),
         (list[int], {"result": [1, "2"]}, [1, 2]),
+        (list[Movie], {"result": [{"title": "M"}]}, [{"title": "M"}]),
+        (Movie | None, {"result": {"title": "M"}}, {"title": "M"}),
+        (Programme, {"cinema": "Roxy"}, {"cinema": "Roxy"}),
+        (
+            Programme,
+            {"cinema": "Roxy", "first": {"title": "M"}, "then": [None, {"title": "Z"}]},
+            {"cinema": "Roxy", "first": {"title": "M"}, "then": [None, {"title": "Z"}]},
+        ),
         (Literal["a", "b"], {"result": "b"}, "b"),
         (Strict, {"day": "2026-11-20"}, Strict(day=date(2026, 11, 20))),
         (Tree, {"name": "a", "children": [{"name": "b"}]}, Tree(name="a", children=[Tree(name="b")])),
@@ -73,6 +90,15 @@ async def test_a_result_has_the_type_that_was_asked_for(wanted: Any, arguments: 
         assert "$schema" not in finish.parameters
         assert reply.to_json()["data"] == reply.to_json()["result"]
         assert_sound(s.messages)
+
+
+@pytest.mark.parametrize("wrong", [{}, {"cinema": "Roxy", "then": [{}]}, {"cinema": "Roxy", "note": "too long"}])
+async def test_a_typed_dictionary_is_checked_through_and_through(wrong: dict[str, Any]) -> None:
+    async with scene(call("finish", wrong), call("finish", {"cinema": "Roxy"})) as s:
+        reply = await s.session.prompt("Go.", result=Programme)
+        assert reply.data == {"cinema": "Roxy"}
+        finish = next(spec for spec in s.model.requests[0].tools if spec.name == "finish")
+        assert (finish.parameters["description"], finish.parameters["required"]) == ("What is on.", ["cinema"])
 
 
 async def test_a_result_that_does_not_fit_is_asked_for_again() -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional, get_args, get_origin
 from flue.definitions.annotations import is_tool_context, needed_locals, resolve_annotations, tool_parameters
 from flue.definitions.arguments_error import ArgumentsError
 from flue.definitions.docstring import split_docstring
+from flue.definitions.typed_dicts import for_pydantic
 from flue.errors import DefinitionError
 from flue.messages import Json
 
@@ -105,7 +106,8 @@ class Signature:
 
     def _build(self) -> _Arguments:
         owner = f'tool "{self.label}"'
-        types = resolve_annotations(self.function, owner, self._parameters, self._local_names)
+        resolved = resolve_annotations(self.function, owner, self._parameters, self._local_names)
+        types = {name: for_pydantic(annotation) for name, annotation in resolved.items()}
         contexts = tuple(name for name, annotation in types.items() if is_tool_context(annotation))
         names = [name for name in types if name not in contexts]
         fields = tuple(

@@ -7,12 +7,12 @@ Schema as a mapping. Types that are not objects travel wrapped in `{"result": â€
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, get_type_hints, is_typeddict
+from typing import Any
 
 from flue.definitions.tool import Tool, ToolContext, ToolResult
+from flue.definitions.typed_dicts import for_pydantic
 from flue.errors import DefinitionError
 from flue.harness.arguments import find_issues
 from flue.messages import Json
@@ -86,7 +86,7 @@ class _PydanticAdapter:
     def __init__(self, wanted: Any) -> None:
         from pydantic import TypeAdapter
 
-        self._adapter: Any = TypeAdapter(_supported(wanted))
+        self._adapter: Any = TypeAdapter(for_pydantic(wanted))
         # Here, because pydantic finds out only now that a name in an annotation is not defined.
         self.json_schema: Json = self._adapter.json_schema()
 
@@ -99,20 +99,6 @@ class _PydanticAdapter:
         except ValidationError as error:
             raise ResultMismatchError("; ".join(_issue(item) for item in error.errors())) from None
         return value, self._adapter.dump_python(value, mode="json")
-
-
-def _supported(wanted: Any) -> Any:
-    """Return a `typing.TypedDict` as the one of typing_extensions: before Python 3.12 pydantic takes no other."""
-    if sys.version_info >= (3, 12) or not is_typeddict(wanted):
-        return wanted
-    from typing import NotRequired
-
-    from typing_extensions import TypedDict
-
-    hints = get_type_hints(wanted, include_extras=True)
-    required = wanted.__required_keys__
-    fields = {name: _supported(hint) if name in required else NotRequired[hint] for name, hint in hints.items()}
-    return TypedDict(wanted.__name__, fields)  # type: ignore[operator]
 
 
 def _issue(item: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from flue.definitions.typed_dicts import for_pydantic
 from flue.errors import ConfigError
 from flue.messages import Json
 from flue.project.modules import AgentModule, WorkflowModule
@@ -39,8 +40,8 @@ def payload_schema(module: AgentModule | WorkflowModule, file: str) -> Json | No
 
 
 def payload_type(module: AgentModule | WorkflowModule) -> Any:
-    """Return a module's `Payload`, None without one."""
-    return getattr(module.module, "Payload", None)
+    """Return a module's `Payload` as pydantic takes it, None without one."""
+    return for_pydantic(getattr(module.module, "Payload", None))
 
 
 def _docstring(thing: object) -> str:
