@@ -272,12 +272,15 @@ async def test_so_much_runs_at_once_as_may_and_the_rest_as_places_become_free() 
 
 async def test_what_is_accepted_in_one_moment_has_no_more_places_than_there_are() -> None:
     """Three in one lane keep the places until the store has answered; two of them do not need theirs."""
-    running, most, ends = 0, 0, asyncio.Semaphore(0)
+    running, most, ends, answered = 0, 0, asyncio.Semaphore(0), asyncio.Event()
 
     class SlowStore(MemoryStore):
         async def admit(self, admission: Admission, **options: Any) -> Admitted:
             await asyncio.sleep(0)
-            return await super().admit(admission, **options)
+            admitted = await super().admit(admission, **options)
+            if admission.id in {"s1", "s2"}:
+                await answered.wait()
+            return admitted
 
     async def drive(attempt: Attempt) -> Ending:
         nonlocal running, most
@@ -290,7 +293,11 @@ async def test_what_is_accepted_in_one_moment_has_no_more_places_than_there_are(
     engine = Engine(SlowStore(), VirtualClock(), SequentialIds(), drive, settings=EngineSettings(concurrency=3))
     await engine.start()
     lanes = ["one", "one", "one", "two", "three", "four", "five"]
-    await asyncio.gather(*(engine.admit(admission(f"s{n}", lane)) for n, lane in enumerate(lanes)))
+    admitting = [asyncio.create_task(engine.admit(admission(f"s{n}", lane))) for n, lane in enumerate(lanes)]
+    await settled_tasks()
+    assert running == 1
+    answered.set()
+    await asyncio.gather(*admitting)
     await settled_tasks()
     assert running == 3
     for _ in lanes:
