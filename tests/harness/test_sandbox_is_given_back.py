@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 import flue
+from flue.engine.catalog import AgentEntry, Catalog
 from flue.harness.env import SessionEnv
+from flue.host import open_service
 from flue.sandboxes import virtual
+from flue.stores import MemoryStore
 from flue.testing import ScriptedModel
 
 
@@ -33,6 +37,19 @@ async def test_a_sandbox_made_for_a_harness_is_given_back_with_it(cwd: str | Non
         await harness.shell("echo here")
         assert factory.closed == 0
     assert factory.closed == 1
+
+
+async def test_an_answer_stays_one_when_its_sandbox_cannot_be_given_back(caplog: pytest.LogCaptureFixture) -> None:
+    class Stuck(Counting):
+        async def _close(self) -> None:
+            raise OSError("The provider is away.")
+
+    agent = flue.create_agent(model=ScriptedModel(["Done."]), sandbox=Stuck())
+    catalog = Catalog.of([AgentEntry("chat", agent)], [])
+    async with open_service(catalog, store=MemoryStore(), env={}) as service:
+        outcome = await (await service.prompt("chat", "ann", "Go.")).outcome()
+    assert (outcome.kind, json.loads(outcome.result or "")["text"]) == ("completed", "Done.")
+    assert "The provider is away." in caplog.text
 
 
 async def test_an_environment_of_the_users_own_stays_open() -> None:

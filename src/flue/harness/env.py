@@ -7,6 +7,7 @@ touches files or runs commands goes through it, so a provider sees only absolute
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from flue.definitions.checks import is_unicode
 from flue.errors import UsageError
 from flue.ports import ExecResult, FileStat, Sandbox
 
+logger = logging.getLogger("flue")
 TIMEOUT_EXIT_CODE = 124
 """The exit status of a command that timed out, as `timeout(1)` of GNU coreutils gives it."""
 
@@ -66,8 +68,8 @@ class SessionEnv:
     `cwd` must be absolute. Raises `UsageError` (code `invalid_path`, `invalid_text` or `invalid_command`) for
     arguments that no sandbox could take; `SandboxError` when the sandbox itself fails.
 
-    `on_close` gives back what the sandbox holds, when the harness that it was made for is closed. Without it the
-    sandbox is somebody else's and stays.
+    `on_close` gives back what the sandbox holds, when the harness that it was made for is closed; what it raises is
+    logged. Without it the sandbox is somebody else's and stays.
     """
 
     __slots__ = ("_cwd", "_locks", "_on_close", "_sandbox")
@@ -102,9 +104,16 @@ class SessionEnv:
         return env
 
     async def close(self) -> None:
-        """Give back what the sandbox holds, if it was made for this environment; every view of it is then useless."""
-        if self._on_close is not None:
+        """Give back what the sandbox holds, if it was made for this environment; every view of it is then useless.
+
+        What goes wrong with that is logged: it changes nothing of what was done here.
+        """
+        if self._on_close is None:
+            return
+        try:
             await self._on_close()
+        except Exception:
+            logger.exception("A sandbox could not be given back.")
 
     def resolve_path(self, path: str) -> str:
         """Return `path` as an absolute path: joined to the working directory, `.` and `..` collapsed, never above `/`.
