@@ -442,6 +442,11 @@ async def test_a_result_that_was_recorded_is_used_though_another_call_of_the_ans
         return "quick is done"
 
     @flue.tool
+    async def broken() -> str:
+        """Fail at once."""
+        raise ValueError("broken")
+
+    @flue.tool
     async def stall() -> None:
         """Take very long."""
         ran.append("stall")
@@ -453,13 +458,48 @@ async def test_a_result_that_was_recorded_is_used_though_another_call_of_the_ans
         await stalled.wait()
         await settled_tasks()
 
-    model = ScriptedModel([[call("quick"), call("stall")], "All done."])
-    store, offers = MemoryStore(), catalog({"chat": flue.create_agent(model=model, tools=[quick, stall])})
+    model = ScriptedModel([[call("quick"), call("broken"), call("stall")], "All done."])
+    store, offers = MemoryStore(), catalog({"chat": flue.create_agent(model=model, tools=[quick, broken, stall])})
     await crash(offers, store, 10_000, script)
     [submission] = await store.list_lane(LANE)
     async with serving(offers, store) as service:
         assert (await settled(service, submission.id)).kind == "completed"
-    first, second = [text for text in texts(await conversation(store, "chat", "ann")) if text.startswith("toolResult")]
+    messages = await conversation(store, "chat", "ann")
+    results = [message for message in messages if isinstance(message, ToolResultMessage)]
+    assert [message.is_error for message in results] == [False, True, True]
+    first, second, third = texts(results)
     assert first == "toolResult: quick is done"
-    assert "outcome of this call is unknown" in second
+    assert "broken" in second
+    assert "outcome of this call is unknown" in third
     assert ran == ["quick", "stall"]
+
+
+# DUR-28
+async def test_a_result_is_that_of_its_own_call_also_where_the_model_uses_an_id_again() -> None:
+    """As some providers count their ids anew in each answer."""
+    stalled = asyncio.Event()
+
+    @flue.tool
+    async def work(n: int) -> str:
+        """Work; the second time it takes very long."""
+        if n == 2:
+            stalled.set()
+            await asyncio.Event().wait()
+        return f"work {n} is done"
+
+    async def script(service: Service) -> None:
+        await service.prompt("chat", "ann", "Go.")
+        await stalled.wait()
+        await settled_tasks()
+
+    both = [call("work", {"n": 1}, id="c"), call("work", {"n": 1}, id="d")]
+    model = ScriptedModel([both, call("work", {"n": 2}, id="c"), "All done."])
+    store, offers = MemoryStore(), catalog({"chat": flue.create_agent(model=model, tools=[work])})
+    await crash(offers, store, 10_000, script)
+    [submission] = await store.list_lane(LANE)
+    async with serving(offers, store) as service:
+        assert (await settled(service, submission.id)).kind == "completed"
+    messages = await conversation(store, "chat", "ann")
+    *before, last = texts(message for message in messages if isinstance(message, ToolResultMessage))
+    assert before == ["toolResult: work 1 is done"] * 2
+    assert "outcome of this call is unknown" in last

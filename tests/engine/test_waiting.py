@@ -317,6 +317,18 @@ async def test_a_decision_counts_for_one_call_also_where_the_model_uses_its_id_a
     assert ran == [1]
 
 
+# DUR-33
+async def test_a_decision_is_for_the_prompt_that_waits_not_for_those_behind_it() -> None:
+    careful = Careful()
+    async with serving(catalog({"chat": careful.agent}), MemoryStore()) as service:
+        first = await service.prompt("chat", "ann", "Ship it.")
+        await parked(first)
+        await service.prompt("chat", "ann", "Ship it.")
+        await service.decide("chat", "ann", "d1", approved=True)
+        assert (await asyncio.wait_for(first.outcome(), 5)).kind == "completed"
+    assert careful.ran[:2] == ["begun", "prod"]
+
+
 # DUR-36
 async def test_a_prompt_that_waits_for_approval_can_be_aborted() -> None:
     careful = Careful()
