@@ -156,13 +156,14 @@ async def test_an_answer_that_came_before_the_crash_is_not_asked_for_again() -> 
     assert bench.model.requests == []
 
 
-async def test_usage_counts_all_attempts() -> None:
+@pytest.mark.parametrize("at", [9, 13])
+async def test_usage_counts_all_attempts(at: int) -> None:
     whole, bench = MemoryStore(), Bench()
     offers = catalog({"chat": bench.agent})
     async with serving(offers, whole) as service:
         expected = json.loads((await ask(service)).result or "")["usage"]["output"]
     store = MemoryStore()
-    await crash(offers, store, 9, ask)
+    await crash(offers, store, at, ask)
     async with serving(offers, store) as service:
         await service.start()
         lane = await service.store.list_lane(LANE)

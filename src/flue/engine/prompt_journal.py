@@ -57,7 +57,9 @@ class PromptJournal:
             case "answer":
                 self.open_request = None
                 self._spent = json.loads(record.body)
-                self._new_answer()
+                # Some providers count the ids of calls anew in each answer.
+                self._started.clear()
+                self._results.clear()
             case "tool_started":
                 self._started.add(record.key)
             case "tool_result":
@@ -94,7 +96,6 @@ class PromptJournal:
     def answer_recorded(self, turn_id: str, usage: Usage) -> None:
         """Note the answer, and what the agent has spent with it."""
         assert self.meter is not None
-        self._new_answer()
         spent = replace(self.meter, usage=self.meter.usage + usage, turns=self.meter.turns + 1)
         self._add("answer", turn_id, spent.to_json())
 
@@ -106,12 +107,10 @@ class PromptJournal:
 
     def tool_started(self, call: ToolCall) -> None:
         """Note that the call may have had its effect."""
-        self._started.add(call.id)
         self._add("tool_started", call.id, {"tool": call.name})
 
     def tool_ended(self, call: ToolCall, result: ToolResult) -> None:
         """Note the result and have it written."""
-        self._results[call.id] = result
         self._add("tool_result", call.id, _encode(result))
         self._attempt.outbox.write()
 
@@ -120,7 +119,7 @@ class PromptJournal:
         await self._attempt.outbox.flush()
 
     def was_started(self, call_id: str) -> bool | None:
-        """Say whether the call was begun; the journal knows."""
+        """Say whether the call was begun before this attempt; the journal knows."""
         return call_id in self._started
 
     def result_of(self, call_id: str) -> ToolResult | None:
@@ -131,11 +130,6 @@ class PromptJournal:
         """Stop when the process is about to end."""
         if self._attempt.pause_wanted:
             raise Paused("stop")
-
-    def _new_answer(self) -> None:
-        """Forget the calls of earlier answers: some providers count their ids anew in each."""
-        self._started.clear()
-        self._results.clear()
 
     def _add(self, kind: Any, key: str, body: dict[str, Any]) -> None:
         text = json.dumps(body, separators=(",", ":"))
