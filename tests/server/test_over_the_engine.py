@@ -247,6 +247,9 @@ async def test_a_tool_call_waits_for_approval_over_http(shop: Shop) -> None:
         path = f"/agents/chat/ann/submissions/{answer.json['submissionId']}"
         assert (await shop.client.get(path)).json["status"] == "waiting"
         decision = {"approved": approved, "reason": "too old"}
+        mistyped = await shop.client.post("/agents/chat/ann/approvals/call_0", decision)
+        assert (mistyped.status, mistyped.error["type"]) == (404, "approval_not_found")
+        assert f"What waits: {call_id}." in mistyped.error["details"]
         assert (await shop.client.post(f"/agents/chat/ann/approvals/{call_id}", decision)).status == 202
         record = await shop.until(path, status="completed")
         assert record["result"]["text"] == "Done."

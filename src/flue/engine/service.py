@@ -22,7 +22,7 @@ from flue.engine.engine import Engine, EngineSettings
 from flue.engine.event_log import LogSettings
 from flue.engine.feed import Feed
 from flue.engine.log_reader import LoggedEvent, LogReader
-from flue.engine.messages import approval_message, budget_message, event_message
+from flue.engine.messages import APPROVAL, approval_message, budget_message, event_message
 from flue.engine.place import Site
 from flue.engine.prompts import Prompts
 from flue.engine.runs import Runs
@@ -76,6 +76,17 @@ class Ticket:
 def waits_for_person(submission: Submission) -> bool:
     """Say whether work waits for an approval or a larger budget."""
     return submission.state == "parked" and submission.park_reason in ("approval", "budget")
+
+
+def _other_approvals(submission: Submission, message: Message) -> list[str]:
+    """Return the tool calls that wait for a decision, when `message` is one on none of them.
+
+    While the prompt runs nobody knows: a call of the same turn may wait soon.
+    """
+    if submission.state != "parked" or submission.park_reason != "approval" or not message.name.startswith(APPROVAL):
+        return []
+    waiting = submission.waiting_for
+    return [] if message.name in waiting else [name.removeprefix(APPROVAL) for name in waiting]
 
 
 class Service:
@@ -282,7 +293,8 @@ class Service:
     ) -> None:
         """Decide on a tool call that waits for approval; durable when this returns.
 
-        Raises `SessionError` (`approval_not_found`) when nothing in the session is under way.
+        Raises `SessionError` (`approval_not_found`) when nothing in the session is under way, or what waits is another
+        call.
         """
         message = approval_message(self._ids.ulid(), tool_call_id, approved=approved, reason=reason)
         await self._send_to_lane(session_lane(agent, instance, session), message, f'tool call "{tool_call_id}"')
@@ -313,11 +325,13 @@ class Service:
 
     async def _send_to_lane(self, lane: str, message: Message, what: str) -> None:
         under_way = await self.store.list_lane(lane)
-        if not under_way or not await self._deliver(under_way[0], message):
+        others = _other_approvals(under_way[0], message) if under_way else []
+        if not under_way or others or not await self._deliver(under_way[0], message):
+            waiting = f" What waits: {', '.join(others)}." if others else ""
             raise SessionError(
                 f"Nothing in the session waits for a decision on the {what}.",
                 code="approval_not_found",
-                hint="It may have ended, or been decided, meanwhile.",
+                hint=f"It may have ended, or been decided, meanwhile.{waiting}",
             )
 
     async def _deliver(self, submission: Submission, message: Message) -> bool:
