@@ -154,6 +154,22 @@ def test_a_part_of_the_events_can_be_asked_for(
     assert part == [event for event in every if wanted(event)][:limit]
 
 
+@pytest.mark.parametrize(
+    ("types", "said"),
+    [
+        ("tool:start,log", ['[flue] No event has the type "tool:start". Did you mean "tool_start"?']),
+        ("lgo", ['[flue] No event has the type "lgo". Did you mean "log"?']),
+        ("xyzzy", ['[flue] No event has the type "xyzzy". docs/reference/events.md lists them.']),
+        ("tool_call, run_end", []),
+    ],
+)
+def test_a_type_that_no_event_has_is_said(flue: Flue, write: Write, types: str, said: list[str]) -> None:
+    write({"workflows/count.py": COUNT})
+    run_id = run_of(flue("run", "count"))
+    done = flue("logs", "--local", run_id, "--json", "--types", types)
+    assert (done.code, done.err.splitlines()) == (0, said)
+
+
 def test_the_project_is_not_loaded_to_read_its_store(flue: Flue, write: Write) -> None:
     root = write({"workflows/count.py": COUNT})
     run_id = run_of(flue("run", "count"))

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, nullcontext
+from difflib import get_close_matches
 from typing import Any
 
+from flue import events
 from flue.cli.arguments import add_project_options
 from flue.cli.interrupts import Interrupts
 from flue.cli.opening import Located, located
@@ -18,6 +20,7 @@ from flue.cli.output import write_json
 from flue.cli.render import Renderer, WireEvent
 from flue.cli.run_logs import RemoteRun, RunLog, StoredRun, replay
 from flue.errors import ConfigError, FlueError
+from flue.events import Event
 
 DEFAULT_SERVER = "http://127.0.0.1:3583"
 ERRORED = 2
@@ -57,9 +60,11 @@ async def _logs(args: argparse.Namespace, found: Located | None) -> int:
     async with _remote(args) if found is None else _stored(args, found) as run:
         record = await run.record()
         follow = record.get("status") == "active" if args.follow is None else args.follow
-        events = run.follow(args.since) if follow else replay(run, args.since, args.types, args.limit)
+        found_events = run.follow(args.since) if follow else replay(run, args.since, args.types, args.limit)
         renderer = Renderer(sys.stderr, runs=True)
-        await _print(events, args, renderer)
+        for note in _unknown(args.types or ()):
+            renderer.say(note)
+        await _print(found_events, args, renderer)
         record = await run.record()
         if args.format == "pretty" and (replacement := record.get("restartedAsRunId")):
             renderer.say(f"Run {replacement} takes its place.")
@@ -129,6 +134,15 @@ def _number(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f'"{text}" is not a whole number from 0 on')
     return int(text)
+
+
+def _unknown(types: Iterable[str]) -> Iterator[str]:
+    """Say which types this version does not know. A server may be newer, so that is no error."""
+    known = {event.type for event in vars(events).values() if isinstance(event, type) and issubclass(event, Event)}
+    for name in sorted(set(types) - known):
+        close = get_close_matches(name.replace(":", "_"), sorted(known - {""}), n=1)
+        guess = f' Did you mean "{close[0]}"?' if close else " docs/reference/events.md lists them."
+        yield f'No event has the type "{name}".{guess}'
 
 
 def _names(text: str) -> frozenset[str]:

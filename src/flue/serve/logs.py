@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _LOGGERS = ("flue", "uvicorn.error", "asyncio")
+# Said by asyncio for each piece of an answer whose client has just left; nobody needs to do anything about it.
+_CLIENT_LEFT = "socket.send() raised exception."
 
 
 def say(text: str) -> None:
@@ -20,6 +22,7 @@ def logging_to_stderr() -> Iterator[None]:
     """Inside the block write warnings and errors of Flue, the HTTP server and asyncio to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Line("[flue] %(levelname)s: %(message)s"))
+    handler.addFilter(lambda record: record.msg != _CLIENT_LEFT)
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     for logger in loggers:
         logger.addHandler(handler)
