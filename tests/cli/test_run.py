@@ -308,14 +308,16 @@ def test_an_interrupt_ends_the_run_in_good_order(spawn: Spawn, write: Write) -> 
                 await asyncio.Event().wait()
             finally:
                 print("cleaned up", file=sys.stderr, flush=True)
+                ctx.log.info("all is in order")
     """
     write({"workflows/w.py": source})
     child = spawn("run", "w")
     child.until("ready")
+    child.until("Run ID")
     child.process.send_signal(signal.SIGINT)
     done = child.finish()
     assert (done.code, done.out) == (130, "")
-    assert done.err.splitlines()[-1] == "cleaned up"
+    assert done.err.splitlines()[-2:] == ["cleaned up", "[flue] info: all is in order"]
     assert "Traceback" not in done.err
 
 

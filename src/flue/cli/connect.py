@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 from flue.cli.arguments import add_json_option, add_project_options
 from flue.cli.failures import error_of, report
-from flue.cli.following import INTERRUPTED, accepted, end, show
+from flue.cli.following import INTERRUPTED, Shown, accepted, end
 from flue.cli.interrupts import Interrupts
 from flue.cli.opening import Opened, opened
 from flue.cli.output import write_json
@@ -164,7 +164,7 @@ class Conversation:
         When the command is interrupted the prompt is aborted, unless it waits: then it can be decided on later.
         """
         self._shown = -1
-        showing = asyncio.create_task(show(self._service, id, self._show))
+        showing = asyncio.create_task(Shown(self._service, id, self._show).to_the_end())
         try:
             with self._interrupts.aborting(lambda: self._abort(id)):
                 while isinstance(found := await self._rest(id), Submission):

@@ -35,24 +35,35 @@ async def end(service: Service, id: str) -> None:
     await service.engine.outcome(id)
 
 
-async def show(service: Service, id: str, show_event: Callable[[dict[str, Any]], None]) -> None:
-    """Pass on the events of some work, until it has ended."""
-    async for event in service.log.follow(id):
-        show_event(json.loads(event.data))
+class Shown:
+    """The events of some work on their way to whoever shows them, each once."""
+
+    def __init__(self, service: Service, id: str, show_event: Callable[[dict[str, Any]], None]) -> None:
+        self._service = service
+        self._id = id
+        self._show_event = show_event
+        self._last = -1
+
+    async def to_the_end(self) -> None:
+        """Pass on what was not shown yet, until the work has ended."""
+        async for event in self._service.log.follow(self._id, after=self._last):
+            self._last = event.index
+            self._show_event(json.loads(event.data))
 
 
 async def follow_run(service: Service, run_id: str, renderer: Renderer) -> tuple[str, Outcome]:
     """Show a run until it has ended, with the runs that take its place; return the id and the end of the last.
 
-    When the command is interrupted the run is aborted, and has ended when this raises.
+    When the command is interrupted the run is aborted, and has ended and been shown to its end when this raises.
     """
     while True:
+        shown = Shown(service, run_id, renderer)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(show(service, run_id, renderer))
+                group.create_task(shown.to_the_end())
                 watching = group.create_task(_watch(service, run_id, renderer))
         except asyncio.CancelledError:
-            await end(service, run_id)
+            await asyncio.gather(end(service, run_id), shown.to_the_end())
             raise
         run = await service.get_run(run_id)
         if run is None or run.restarted_as is None:

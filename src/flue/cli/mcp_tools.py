@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 from flue.cli.failures import error_of, report_run
-from flue.cli.following import end, show
+from flue.cli.following import Shown, end
 from flue.cli.opening import Opened
 from flue.cli.raised import Raised
 from flue.cli.waiting import Waiting
@@ -111,7 +111,7 @@ class Serving:
         showing: asyncio.Task[None] | None = None
         try:
             id = (await asyncio.shield(accepting)).id
-            showing = asyncio.create_task(show(self._service, id, lambda event: _tell(event, progress)))
+            showing = asyncio.create_task(Shown(self._service, id, lambda event: _tell(event, progress)).to_the_end())
             found = await self._service.engine.outcome(id, until=waits_for_person)
             if isinstance(found, Outcome):
                 await showing
