@@ -58,12 +58,14 @@ def test_a_closed_standard_stream_is_no_error(spawn: Callable[..., Any], write: 
 def test_an_unknown_command_lists_the_available_ones(flue: Flue) -> None:
     done = flue("conect")
     assert (done.code, done.out) == (1, "")
-    assert done.err.startswith('error: Unknown command "conect". Did you mean "connect"?\nusage: flue')
+    assert done.err.startswith(
+        'error: Unknown command "conect". Did you mean "connect"? [invalid_arguments]\nusage: flue'
+    )
     assert all(f"  {name} " in done.err for name in COMMANDS)
 
 
 def test_an_unknown_option_in_the_commands_place_is_called_an_option(flue: Flue) -> None:
-    assert flue("--frobnicate").err.startswith('error: Unknown option "--frobnicate".\n')
+    assert flue("--frobnicate").err.startswith('error: Unknown option "--frobnicate". [invalid_arguments]\n')
 
 
 @pytest.mark.parametrize(
@@ -71,6 +73,11 @@ def test_an_unknown_option_in_the_commands_place_is_called_an_option(flue: Flue)
     [
         (["run"], "flue run: the following arguments are required: name."),
         (["run", "x", "--nope"], "flue run: unrecognized arguments: --nope."),
+        (
+            ["run", "x", "--paylod={}"],
+            "flue run: unrecognized arguments: --paylod={}. Did you mean --payload?",
+        ),
+        (["logs", "x", "--folow"], "flue logs: unrecognized arguments: --folow. Did you mean --follow?"),
         (["run", "x", "--pay", "{}"], "flue run: unrecognized arguments: --pay {}."),
         (["connect", "x"], "flue connect: the following arguments are required: instance-id."),
         (["connect", "a", "b", "--payload", "{}"], "flue connect: unrecognized arguments: --payload {}."),
@@ -86,7 +93,7 @@ def test_a_wrong_command_line_is_one_line_and_the_usage(flue: Flue, arguments: l
     done = flue(*arguments)
     assert (done.code, done.out) == (1, "")
     first, second, *_ = done.err.splitlines()
-    assert first == f"error: {message}"
+    assert first == f"error: {message} [invalid_arguments]"
     assert second.startswith(f"usage: flue {arguments[0]}")
 
 

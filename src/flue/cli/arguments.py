@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from flue.errors import ConfigError
@@ -17,8 +18,8 @@ class ArgumentsError(ConfigError):
 
     default_code = "invalid_arguments"
 
-    def __init__(self, message: str, usage: str) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, usage: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
         self.usage = usage
 
 
@@ -30,7 +31,16 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise `ArgumentsError` with what argparse found wrong."""
-        raise ArgumentsError(f"{self.prog}: {message}.", self.format_usage())
+        raise ArgumentsError(f"{self.prog}: {message}.", self.format_usage(), self._guess(message))
+
+    def _guess(self, message: str) -> str:
+        """Return a hint for the first unknown option that is written nearly like one there is."""
+        _, _, unknown = message.partition("unrecognized arguments: ")
+        for word in unknown.split():
+            close = get_close_matches(word.partition("=")[0], self._option_string_actions, n=1, cutoff=0.8)
+            if word.startswith("--") and close:
+                return f"Did you mean {close[0]}?"
+        return ""
 
 
 class _Once(argparse.Action):

@@ -71,7 +71,7 @@ def _dispatch(arguments: list[str]) -> int:
         kind = "option" if name.startswith("-") else "command"
         close = get_close_matches(name, COMMANDS, n=1)
         guess = f' Did you mean "{close[0]}"?' if close else ""
-        print(f'error: Unknown {kind} "{name}".{guess}\n{_usage()}', file=sys.stderr)
+        print(f'error: Unknown {kind} "{name}".{guess} [invalid_arguments]\n{_usage()}', file=sys.stderr)
         return 1
     return _run(name, rest)
 
@@ -87,7 +87,7 @@ def _run(name: str, rest: list[str]) -> int:
     try:
         code: int = command.execute(parser.parse_args(rest))
     except ArgumentsError as error:
-        print(f"error: {error.message}\n{error.usage}", end="", file=sys.stderr)
+        print(f"error: {error} [{error.code}]\n{error.usage}", end="", file=sys.stderr)
         return 1
     except SystemExit as stop:  # argparse, after --help
         return stop.code if isinstance(stop.code, int) else 0
