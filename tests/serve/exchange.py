@@ -26,6 +26,7 @@ class Exchange:
         self.complete = False
         self.close_code = 0
         self.close_reason = ""
+        self.sent: list[str] = []
         self.begun = asyncio.Event()
         self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         first = {"type": "websocket.connect"} if kind == "websocket" else {"type": "http.request", "body": body}
@@ -49,6 +50,7 @@ class Exchange:
 
     async def _send(self, message: dict[str, Any]) -> None:
         kind = message["type"]
+        self.sent.append(kind)
         if kind in ("http.response.start", "websocket.http.response.start"):
             self.status = message["status"]
             self.headers = {name.decode(): value.decode() for name, value in message["headers"]}

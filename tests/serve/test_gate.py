@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from flue.serve.gate import Gate
-from tests.serve.exchange import Exchange
+from tests.serve.exchange import Exchange, until
 
 
 async def hello(request: Request) -> Any:
@@ -45,19 +46,30 @@ async def endless(request: Request) -> Any:
     return StreamingResponse(pieces())
 
 
+async def lingering(request: Request) -> Any:
+    return PlainTextResponse("Hello.", background=BackgroundTask(asyncio.sleep, 1000))
+
+
+async def closed(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.close()
+    await asyncio.sleep(1000)
+
+
 async def socket(websocket: WebSocket) -> None:
     await websocket.accept()
     await websocket.receive()
 
 
 ROUTES = [
-    Route(f"/{route.__name__}", route, methods=["GET", "POST"]) for route in (hello, hang, busy, stubborn, endless)
+    Route(f"/{route.__name__}", route, methods=["GET", "POST"])
+    for route in (hello, hang, busy, stubborn, endless, lingering)
 ]
 
 
 @pytest.fixture
 def app() -> Starlette:
-    made = Starlette(routes=[*ROUTES, WebSocketRoute("/socket", socket)])
+    made = Starlette(routes=[*ROUTES, WebSocketRoute("/socket", socket), WebSocketRoute("/closed", closed)])
     made.state.enough = False
     return made
 
@@ -117,6 +129,17 @@ async def test_a_websocket_is_closed_with_a_code_and_a_reason_in_the_end(gate: G
     await talk.begun.wait()
     await gate.end(1)
     assert (talk.close_code, talk.close_reason) == (1012, "The server restarts")
+
+
+async def test_what_is_complete_gets_no_last_words(gate: Gate) -> None:
+    """The server would complain of them."""
+    answer, talk = Exchange(gate, "/lingering"), Exchange(gate, "/closed", kind="websocket")
+    await until(lambda: answer.complete and talk.close_code)
+    await gate.end(1)
+    assert answer.task.done()
+    assert talk.task.done()
+    assert answer.sent == ["http.response.start", "http.response.body"]
+    assert talk.sent == ["websocket.accept", "websocket.close"]
 
 
 async def test_who_does_not_want_to_end_is_waited_for_no_longer_than_agreed(gate: Gate, app: Starlette) -> None:

@@ -106,6 +106,50 @@ async def test_what_is_under_way_ends_with_the_code_it_began_with_which_then_is_
         await until(lambda: not any(name.startswith(f"{first.package.name}.") for name in sys.modules))
 
 
+async def test_a_version_is_kept_for_a_run_that_nobody_waits_for(write: Write) -> None:
+    async with Site() as site:
+        first = loaded(write(version("one")))
+        await site.deploy(first, {})
+        headers = {"content-type": "application/json"}
+        accepted = await ask(site, "/workflows/which", method="POST", headers=headers, body=b'{"wait": true}')
+        service = site.service
+        assert service is not None
+        await until(lambda: service.engine.running)
+        await site.deploy(loaded(write(version("two"))), {})
+        for _ in range(50):
+            await asyncio.sleep(0)
+        module(first).gate.set()
+        outcome = await (await service.ticket(accepted.headers["x-flue-run-id"])).outcome()
+        assert outcome.result == '"one of two"'
+
+
+async def test_a_version_is_kept_for_a_request_that_starts_no_work(write: Write) -> None:
+    app = """
+        import asyncio
+        gate, begun = asyncio.Event(), asyncio.Event()
+
+        async def app(scope, receive, send):
+            assert scope["type"] == "http"
+            begun.set()
+            await gate.wait()
+            from late import SUFFIX
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": SUFFIX.encode()})
+    """
+    async with Site() as site:
+        first = loaded(write({**version("one"), "app.py": app}))
+        await site.deploy(first, {})
+        own = sys.modules[f"{first.package.name}.app"]
+        asked = Exchange(site, "/")
+        await own.begun.wait()
+        await site.deploy(loaded(write(version("two"))), {})
+        for _ in range(50):
+            await asyncio.sleep(0)
+        own.gate.set()
+        await asked.task
+        assert asked.body == b" of two"
+
+
 async def test_an_application_of_the_projects_own_is_swapped_with_its_lifespan_and_keeps_the_engine(
     write: Write,
 ) -> None:

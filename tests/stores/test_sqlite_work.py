@@ -300,6 +300,23 @@ async def test_what_another_living_owner_accepted_is_left_to_it(tmp_path: Path) 
     await store.aclose()
 
 
+# DUR-40
+async def test_what_has_to_wait_or_has_begun_wakes_nobody(tmp_path: Path) -> None:
+    heard: asyncio.Queue[Wake] = asyncio.Queue()
+    store = SqliteStore(tmp_path / "flue.db")
+    await store.enlist("one", now=0, lease_until=LEASE)
+    stop = store.listen(heard.put_nowait)
+    await store.admit(admission("s1"), now=0, claimant=claimant("a1"))
+    await store.admit(admission("s2"), now=0)
+    await store.cancel("s2", "enough", now=1)
+    wakes = [await heard.get()]
+    while wakes[-1] != Wake("events", key="s2"):
+        wakes.append(await heard.get())
+    assert "work" not in [wake.kind for wake in wakes]
+    stop()
+    await store.aclose()
+
+
 # DUR-16
 async def test_what_has_ended_leaves_no_lane_behind_however_often_it_is_repeated(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "flue.db")

@@ -194,20 +194,6 @@ class HistoryContract(Opening):
             while (await heard.get()).kind != "work":
                 pass
 
-    # DUR-40
-    async def test_what_has_to_wait_or_has_begun_wakes_nobody(self, tmp_path: Path) -> None:
-        heard: asyncio.Queue[Wake] = asyncio.Queue()
-        async with self.opened(tmp_path) as store:
-            await store.enlist("one", now=0, lease_until=LEASE)
-            store.listen(heard.put_nowait)
-            await store.admit(admission("s1"), now=0, claimant=claimant("a1"))
-            await store.admit(admission("s2"), now=0)
-            await store.cancel("s2", "enough", now=1)
-            wakes = [await heard.get()]
-            while wakes[-1] != Wake("events", key="s2"):
-                wakes.append(await heard.get())
-            assert "work" not in [wake.kind for wake in wakes]
-
     # DUR-38
     async def test_listeners_hear_of_a_new_owner(self, tmp_path: Path) -> None:
         heard: asyncio.Queue[Wake] = asyncio.Queue()
