@@ -382,3 +382,11 @@ async def test_a_newer_format_is_refused(tmp_path: Path) -> None:
         with pytest.raises(DurabilityError, match="format 99") as caught:
             await store.get_submission("s1")
         assert caught.value.code == "store_newer_format"
+
+
+def test_a_machine_that_is_gone_is_noticed_in_time_unless_the_url_says_otherwise() -> None:
+    url = os.environ[URL]
+    with postgres_connection.connect(url, "public", 5) as usual:
+        assert usual.info.get_parameters()["tcp_user_timeout"] == "20000"
+    with postgres_connection.connect(f"{url}&tcp_user_timeout=1000", "public", 5) as own:
+        assert own.info.get_parameters()["tcp_user_timeout"] == "1000"

@@ -238,6 +238,19 @@ def check_url(url: str) -> None:
         )
 
 
+_PATIENCE: dict[str, Any] = {
+    "application_name": "flue",
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 20_000,
+}
+"""A machine that is gone without a word, as after a failover, is noticed in 20 s, before the leases of nodes are over;
+by itself TCP takes a quarter of an hour, and two hours where nothing is being written. In seconds, the last in ms
+(postgresql.org/docs/current/libpq-connect.html). What the URL says counts more."""
+
+
 def connect(
     url: str, schema: str, retry_for: float, *, closing: threading.Event | None = None
 ) -> psycopg.Connection[Any]:
@@ -250,7 +263,7 @@ def connect(
     deadline, pause = time.monotonic() + retry_for, 0.05
     while True:
         try:
-            connection = psycopg.connect(url, autocommit=True, connect_timeout=5, application_name="flue")
+            connection = psycopg.connect(autocommit=True, **{**_PATIENCE, **conninfo_to_dict(url)})
         except psycopg.OperationalError as error:
             refused = error.sqlstate is not None and not error.sqlstate.startswith(_UNAVAILABLE)
             if refused or time.monotonic() + pause > deadline or closing.wait(pause):
