@@ -200,6 +200,9 @@ def test_a_schema_that_cannot_be_built_is_found_before_the_run(flue: Flue, write
             "opening = ctx.init(model='demo/librarian')\n    try: return opening.session\n    finally: opening.close()",
             "[AttributeError] 'coroutine' object has no attribute 'session'. Put `await` before the call that gave it.",
         ),
+        ("ctx.sleeep('1s')", "[AttributeError] 'FlueContext' object has no attribute 'sleeep'. Did you mean 'sleep'?"),
+        ("None.text", "[AttributeError] 'NoneType' object has no attribute 'text' (workflows/w.py:2)"),
+        ("ctx.log.info('got %s', 'it')", "[invalid_usage] ctx.log.info(): attributes must be a mapping, got str."),
         ("return object()", "[invalid_result] The result, of type object, cannot be written as JSON"),
     ],
 )

@@ -300,6 +300,18 @@ def test_a_loop_that_ends_first_leaves_no_coroutine_behind(registrations: Regist
     assert begun in ([], ["log"])
 
 
+async def test_a_line_of_the_log_may_be_any_object(registrations: Registrations) -> None:
+    lines: list[Event] = []
+    observe(lambda event, context: lines.append(event))
+    async with open_context(registrations=registrations) as context:
+        context.log.info(42)
+        context.log.warning(ValueError("no stock"), {"sku": "A-1"})
+    assert [(line.level, line.message, line.attributes) for line in lines if isinstance(line, Log)] == [
+        ("info", "42", None),
+        ("warn", "no stock", {"sku": "A-1"}),
+    ]
+
+
 async def test_unsubscribing_ends_it_at_once_also_in_open_contexts(registrations: Registrations) -> None:
     heard: list[str] = []
     unsubscribe = observe(lambda event, context: heard.append(event.type))

@@ -289,6 +289,7 @@ def log(ctx: Any) -> Generator[Any, Any, Any]:
     notes = ctx.log
     yield notes.info("one")
     yield notes.warn("two", {"n": 2})
+    yield notes.warning(2, {"n": 3})
     yield notes.error("three", {"error": ValueError("x")})
 
 
@@ -363,7 +364,7 @@ COVERED: dict[Script, set[str]] = {
     init_with_a_wrong_field: {"FlueContext.init"},
     files: {f"FlueFs.{name}" for name in methods(FlueFs)},
     file_missing: {"FlueFs.read_file"},
-    log: {"ContextLog.info", "ContextLog.warn", "ContextLog.error"},
+    log: {"ContextLog.info", "ContextLog.warn", "ContextLog.warning", "ContextLog.error"},
     steps: {"FlueContext.step"},
     step_twice: {"FlueContext.step"},
     step_of_a_result: {"FlueContext.step"},

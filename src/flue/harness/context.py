@@ -255,27 +255,39 @@ def _as_agent(agent: object, config: Mapping[str, Any]) -> Agent:
 
 
 class ContextLog:
-    """`ctx.log`: lines of the application's own in the event log, written from anywhere."""
+    """`ctx.log`: lines of the application's own in the event log, written from anywhere.
+
+    A message that is no text is written as text. Raises `UsageError` when the attributes are no mapping.
+    """
 
     def __init__(self, emitter: Emitter, scope: Scope) -> None:
         self._emitter = emitter
         self._scope = scope
         self._loop = asyncio.get_running_loop()
 
-    def info(self, message: str, attributes: Json | None = None) -> None:
+    def info(self, message: object, attributes: Json | None = None) -> None:
         """Log what happened."""
         self._write("info", message, attributes)
 
-    def warn(self, message: str, attributes: Json | None = None) -> None:
+    def warn(self, message: object, attributes: Json | None = None) -> None:
         """Log what looks wrong."""
         self._write("warn", message, attributes)
 
-    def error(self, message: str, attributes: Json | None = None) -> None:
+    def warning(self, message: object, attributes: Json | None = None) -> None:
+        """Log what looks wrong: `warn` by the name of Python's logging, which linters write in its place."""
+        self.warn(message, attributes)
+
+    def error(self, message: object, attributes: Json | None = None) -> None:
         """Log what went wrong; an exception under `error` is written as name, message and stack."""
         self._write("error", message, attributes)
 
-    def _write(self, level: Literal["info", "warn", "error"], message: str, attributes: Json | None) -> None:
-        line = partial(self._emitter.emit, self._scope, Log, level, message, _plain(attributes))
+    def _write(self, level: Literal["info", "warn", "error"], message: object, attributes: Json | None) -> None:
+        if attributes is not None and not isinstance(attributes, Mapping):
+            raise UsageError(
+                f"ctx.log.{level}(): attributes must be a mapping, got {type(attributes).__name__}.",
+                hint=f'Write ctx.log.{level}(f"… {{value}}"), or ctx.log.{level}("…", {{"name": value}}).',
+            )
+        line = partial(self._emitter.emit, self._scope, Log, level, str(message), _plain(attributes))
         if on_loop() or self._loop.is_closed():
             line()
         else:

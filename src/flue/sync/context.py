@@ -200,19 +200,23 @@ class SyncLog:
         self._portal = portal
         self._log = log
 
-    def info(self, message: str, attributes: Json | None = None) -> None:
+    def info(self, message: object, attributes: Json | None = None) -> None:
         """Log what happened."""
         self._write(self._log.info, message, attributes)
 
-    def warn(self, message: str, attributes: Json | None = None) -> None:
+    def warn(self, message: object, attributes: Json | None = None) -> None:
         """Log what looks wrong."""
         self._write(self._log.warn, message, attributes)
 
-    def error(self, message: str, attributes: Json | None = None) -> None:
+    def warning(self, message: object, attributes: Json | None = None) -> None:
+        """Log what looks wrong: `warn` by the name of Python's logging, which linters write in its place."""
+        self.warn(message, attributes)
+
+    def error(self, message: object, attributes: Json | None = None) -> None:
         """Log what went wrong; an exception under `error` is written as name, message and stack."""
         self._write(self._log.error, message, attributes)
 
-    def _write(self, write: Callable[[str, Json | None], None], message: str, attributes: Json | None) -> None:
+    def _write(self, write: Callable[[object, Json | None], None], message: object, attributes: Json | None) -> None:
         async def work() -> None:
             write(message, attributes)
 
