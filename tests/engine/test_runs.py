@@ -15,6 +15,7 @@ from flue.engine.service import Service
 from flue.errors import DurabilityError
 from flue.stores import MemoryStore
 from flue.testing import ScriptedModel, VirtualClock, hang
+from tests.engine.log_scene import SlowStore, settled_tasks
 from tests.engine.scenes import MOMENTS, catalog, crash, serving, settled
 
 
@@ -403,3 +404,46 @@ async def test_a_key_starts_one_run_and_other_content_is_a_conflict() -> None:
         with pytest.raises(flue.DurabilityError) as refused:
             await service.start_workflow("echo", {"n": 2}, key="k")
     assert refused.value.code == "idempotency_conflict"
+
+
+# DUR-31
+async def test_a_run_goes_on_when_the_result_of_its_step_is_on_disk() -> None:
+    done: list[str] = []
+
+    async def pay() -> str:
+        done.append("paid")
+        return "receipt"
+
+    async def run(ctx: flue.FlueContext) -> None:
+        await ctx.step("pay", pay)
+        done.append("went on")
+
+    store = SlowStore()
+    async with serving(catalog({}, {"order": run}), store) as service:
+        await service.start_workflow("order")
+        for _ in range(3):
+            await settled_tasks()
+        assert done == ["paid"]
+        for _ in range(10):
+            store.commit()
+            await settled_tasks()
+        assert done == ["paid", "went on"]
+        assert service.engine.running == 0
+
+
+# DUR-36
+async def test_a_run_that_waits_is_aborted_and_its_log_says_so() -> None:
+    bodies = 0
+
+    async def run(ctx: flue.FlueContext) -> None:
+        nonlocal bodies
+        bodies += 1
+        await ctx.wait_for_event("never")
+
+    async with serving(catalog({}, {"nightly": run}), MemoryStore()) as service:
+        ticket = await service.start_workflow("nightly")
+        await service.engine.outcome(ticket.id, until=lambda found: found.state == "parked")
+        await service.abort(ticket.id, "Not needed.")
+        assert (await asyncio.wait_for(ticket.outcome(), 5)).kind == "aborted"
+        assert [event.type for event in await service.log.read(ticket.id)][-1] == "run_end"
+    assert bodies == 1

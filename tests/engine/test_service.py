@@ -6,14 +6,15 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import flue
-from flue.durable.records import RunQuery
-from flue.engine.catalog import Catalog, Deployment
+from flue.durable.records import Claimant, RunQuery
+from flue.engine.catalog import AgentEntry, Catalog, Deployment, WorkflowEntry
 from flue.engine.engine import EngineSettings
 from flue.engine.pruning import KeepFor
 from flue.host import open_service
 from flue.registrations import Registrations, using_registrations
 from flue.stores import MemoryStore
 from flue.testing import RecordedRequest, ScriptedModel, VirtualClock
+from tests.engine.log_scene import settled_tasks
 from tests.engine.scenes import CutStore, catalog, conversation, kill, serving, settled, texts
 
 DAY = 86_400
@@ -133,3 +134,52 @@ async def test_idle_nodes_leave_each_other_asleep() -> None:
         await clock.advance(36_000)
         assert [cut.calls for cut in stores] == before
         assert clock.sleeping == 0
+
+
+# DUR-02
+async def test_a_key_counts_for_one_agent_instance_or_workflow_alone() -> None:
+    async def run(ctx: flue.FlueContext) -> None:
+        return None
+
+    chat = flue.create_agent(model=ScriptedModel(itertools.repeat("Hello.")))
+    agents = [*(AgentEntry(name, chat) for name in ("chat", "desk")), AgentEntry("clerk", run=run)]
+    offers = Catalog.of(agents, [WorkflowEntry(name, run) for name in ("daily", "weekly")])
+    async with serving(offers, MemoryStore()) as service:
+        tickets = [await service.prompt(agent, id, "Hi.", key="k") for agent in ("chat", "desk") for id in ("a", "b")]
+        tickets += [await service.start_agent("clerk", id, key="k") for id in ("a", "b")]
+        tickets += [await service.start_workflow(name, key="k") for name in ("daily", "weekly")]
+        assert all(ticket.created for ticket in tickets)
+        for id in ("a", "b"):
+            assert (await service.dispatch("chat", id, 1, dispatch_id="k")).dispatch_id == "k"
+        assert (await service.prompt("chat", "a", "Hi.", key="k")).id == tickets[0].id
+        for ticket in tickets:
+            assert (await ticket.outcome()).kind == "completed"
+
+
+async def test_what_a_process_accepts_is_its_own_as_long_as_it_lives() -> None:
+    offers = catalog({"chat": flue.create_agent(model=ScriptedModel(["Hello."]))})
+    store, settings = MemoryStore(), EngineSettings(concurrency=0)
+    async with open_service(offers, store=store, clock=VirtualClock(), env={}, settings=settings) as service:
+        ticket = await service.prompt("chat", "ann", "Hi.")
+        other = Claimant("other", "a1", 10**15)
+        assert await store.claim([other], now=0) == []
+    [claim] = await store.claim([other], now=0)
+    assert claim.id == ticket.id
+
+
+async def test_a_caller_that_gives_up_while_a_service_starts_takes_it_from_nobody() -> None:
+    class SlowStore(MemoryStore):
+        gate = asyncio.Event()
+
+        async def enlist(self, owner: str, *, now: int, lease_until: int) -> None:
+            await self.gate.wait()
+            await super().enlist(owner, now=now, lease_until=lease_until)
+
+    store = SlowStore()
+    async with serving(catalog({}), store) as service:
+        gone, staying = asyncio.create_task(service.start()), asyncio.create_task(service.start())
+        await settled_tasks()
+        gone.cancel()
+        await settled_tasks()
+        store.gate.set()
+        await asyncio.wait_for(staying, 5)

@@ -20,7 +20,6 @@ class RunSteps:
         self._store = store
         self._attempt = attempt
         self._recorded = {step.name: step.body for step in recorded}
-        self._consumed: set[str] = set()
 
     @classmethod
     async def load(cls, store: DurableStore, attempt: Attempt) -> RunSteps:
@@ -39,12 +38,11 @@ class RunSteps:
         self._attempt.outbox.add(steps=[StepResult(name, body)], consumed=used)
         await self._attempt.outbox.write()
         self._recorded[name] = body
-        self._consumed.update(used)
 
     async def find_message(self, name: str) -> StepMessage | None:
         """Return the oldest event of that name that nobody has taken."""
         for message in await self._store.load_messages(self._attempt.submission.address):
-            if message.name == EVENT + name and message.id not in self._consumed:
+            if message.name == EVENT + name:
                 return StepMessage(message.id, message.body)
         return None
 
