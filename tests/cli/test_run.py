@@ -152,6 +152,8 @@ def test_conversations_are_kept_in_a_folder_that_git_ignores(flue: Flue, write: 
             """(char 1). Quote it for the shell, for example --payload '{"name": "Ada"}'. [invalid_payload]""",
         ),
         ({"workflows/w.py": ECHO}, ["w", "--payload", "NaN"], "error: --payload is not JSON: NaN is not a JSON value."),
+        ({"workflows/w.py": ECHO}, ["w", "--payload", "[" * 30_000], "error: --payload is not JSON: it is nested too"),
+        ({"workflows/w.py": ECHO}, ["w", "--payload", r'["\ud800"]'], "error: --payload is not JSON: 'utf-8' codec"),
         ({"workflows/w.py": ECHO}, ["w", "--payload", "[1e999]"], "error: --payload is not JSON: 1e999 is too large"),
         ({"workflows/w.py": ECHO}, ["w", "--env", "x.env"], "x.env does not exist."),
         ({"workflows/w.py": ECHO}, ["w", "--config", "x.toml"], "x.toml does not exist."),

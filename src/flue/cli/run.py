@@ -131,10 +131,13 @@ def _is_parked(submission: Submission) -> bool:
 
 def _payload(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
-    except ValueError as error:
+        value = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+        json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair can be neither stored nor sent on
+        return value
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ConfigError(
-            f"--payload is not JSON: {error}.",
+            f"--payload is not JSON: {reason}.",
             code="invalid_payload",
             hint="""Quote it for the shell, for example --payload '{"name": "Ada"}'.""",
         ) from error
