@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
+
+import pytest
 
 from flue.durable.outbox import Outbox
-from flue.durable.records import JournalRecord, Message, Outcome, StepResult, Wait
+from flue.durable.records import EventRow, JournalRecord, Message, Outcome, StepResult, Wait
 from flue.stores import MemoryStore
 from flue.testing.work_contract import admission, claim_one
 from tests.engine.log_scene import SlowStore
@@ -61,3 +64,41 @@ async def test_flushing_waits_until_everything_is_on_disk() -> None:
     store.commit()
     await flushing
     assert await store.load_journal("s1") == [NOTE]
+
+
+class Rows:
+    """A log that must wait for indices before it can hand over its last rows."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def take(self) -> tuple[EventRow, ...]:
+        self.seen.append("take")
+        return ()
+
+    def sent(self, written: Awaitable[object]) -> None:
+        pass
+
+    async def ready(self) -> None:
+        await asyncio.sleep(0)
+        self.seen.append("ready")
+
+    def close(self) -> None:
+        pass
+
+
+# DUR-34
+@pytest.mark.parametrize("transition", ["settle", "park", "release", "restart"])
+async def test_whatever_ends_a_claim_takes_the_rows_along_that_have_no_place_in_the_log_yet(transition: str) -> None:
+    outbox = await outbox_on(MemoryStore())
+    outbox.rows = rows = Rows()
+    match transition:
+        case "settle":
+            await outbox.settle(Outcome("completed"), now=1)
+        case "park":
+            await outbox.park(Wait("sleep", 5), now=1)
+        case "release":
+            await outbox.release(now=1)
+        case _:
+            await outbox.restart(admission("s2"), error="{}", now=1)
+    assert rows.seen == ["ready", "take"]

@@ -447,3 +447,84 @@ async def test_a_run_that_waits_is_aborted_and_its_log_says_so() -> None:
         assert (await asyncio.wait_for(ticket.outcome(), 5)).kind == "aborted"
         assert [event.type for event in await service.log.read(ticket.id)][-1] == "run_end"
     assert bodies == 1
+
+
+# DUR-32
+async def test_each_wait_takes_an_event_of_its_own() -> None:
+    async def run(ctx: flue.FlueContext) -> list[Any]:
+        return [await ctx.wait_for_event("paid"), await ctx.wait_for_event("paid")]
+
+    async with serving(catalog({}, {"order": run}), MemoryStore()) as service:
+        ticket = await service.start_workflow("order")
+        for sum in (1, 2):
+            await service.engine.outcome(ticket.id, until=lambda found: found.state == "parked")
+            await service.send_event(ticket.id, "paid", sum)
+            await settled_tasks()
+        assert json.loads((await asyncio.wait_for(ticket.outcome(), 5)).result or "") == [1, 2]
+
+
+# DUR-35
+async def test_a_run_that_takes_the_place_of_another_has_the_time_and_the_attempts_that_are_left() -> None:
+    begun = asyncio.Event()
+
+    async def run(ctx: flue.FlueContext) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def script(service: Service) -> None:
+        await service.start_workflow("order")
+        await begun.wait()
+
+    store, clock = MemoryStore(), VirtualClock(auto=True)
+    offers = catalog({}, {"order": run}, durability=Durability(max_attempts=3, timeout=100))
+    await crash(offers, store, 10_000, script)
+    async with serving(offers, store, clock) as service:
+        await clock.sleep(60)
+        await service.start()
+        [first] = await service.list_runs(RunQuery(status="errored"))
+        assert first.restarted_as is not None
+        found = await service.get_submission(first.restarted_as)
+        assert found is not None
+        assert found.max_attempts == 3
+        assert 0 < found.time_left_ms <= 100_000
+        await service.abort(found.id)
+
+
+# DUR-31
+async def test_no_run_of_a_chain_repeats_a_step_that_one_before_it_recorded() -> None:
+    charged, begun = list[str](), asyncio.Event()
+
+    def charge(what: str) -> str:
+        charged.append(what)
+        return what.upper()
+
+    async def run(ctx: flue.FlueContext) -> list[str]:
+        first = await ctx.step("first", charge, "a")
+        begun.set()
+        await never.wait()
+        return [first, await ctx.step("second", charge, "b")]
+
+    async def start(service: Service) -> None:
+        chain.append((await service.start_workflow("order")).id)
+        await begun.wait()
+
+    async def go_on(service: Service) -> None:
+        begun.clear()
+        await service.start()
+        await settled(service, chain[-1])
+        record = await service.get_run(chain[-1])
+        assert record is not None
+        assert record.restarted_as is not None
+        chain.append(record.restarted_as)
+        await begun.wait()
+
+    chain, never = list[str](), asyncio.Event()
+    store, offers = MemoryStore(), catalog({}, {"order": run})
+    await crash(offers, store, 10_000, start)
+    await crash(offers, store, 10_000, go_on)
+    never.set()
+    async with serving(offers, store) as service:
+        await go_on(service)
+        outcome = await settled(service, chain[-1])
+    assert (json.loads(outcome.result or ""), charged) == (["A", "B"], ["a", "b"])
+    assert len(chain) == 3
