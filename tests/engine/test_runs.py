@@ -11,6 +11,7 @@ import flue
 from flue.definitions.durability import Durability
 from flue.durable.records import RunQuery
 from flue.engine.catalog import AgentEntry, Catalog
+from flue.engine.messages import event_message
 from flue.engine.service import Service
 from flue.errors import DurabilityError
 from flue.stores import MemoryStore
@@ -281,6 +282,16 @@ async def test_a_run_that_is_busy_elsewhere_takes_an_event_at_once() -> None:
         await service.send_event(ticket.id, "paid", 5)
         assert json.loads((await ticket.outcome()).result or "") == [5, "done"]
         assert clock.now_ms() == began
+
+
+# DUR-09
+async def test_a_run_that_is_busy_finds_an_event_that_another_process_took_when_its_lease_is_renewed() -> None:
+    busy, store = Busy(), MemoryStore()
+    async with serving(catalog(workflows={"order": busy.run}), store) as service:
+        ticket = await service.start_workflow("order")
+        await busy.begun.wait()
+        assert await store.deliver(ticket.id, event_message("m1", "paid", 5), now=0)
+        assert json.loads((await asyncio.wait_for(ticket.outcome(), 5)).result or "") == [5, "done"]
 
 
 async def test_a_run_that_took_the_place_of_another_takes_an_event_for_that_at_once() -> None:
