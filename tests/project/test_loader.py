@@ -150,6 +150,8 @@ def test_an_exception_while_importing_names_the_innermost_line_of_the_project(wr
         ("import not_installed_x", "No module named 'not_installed_x'", "Install the package that provides"),
         ("import tools.wether", "No module named 'tools.wether'", "which has a `tools`"),
         ("from tools import wether", "cannot import name 'wether' from 'tools'", "which has a `tools`"),
+        ("from flue import creat_agent", "cannot import name 'creat_agent' from 'flue'", "Did you mean create_agent?"),
+        ("import flue; flue.tol", "module 'flue' has no attribute 'tol'", "Did you mean tool?"),
         ("from queue import mine", "cannot import name 'mine' from 'queue'", "rename yours"),
         ("raise SystemExit(3)", "SystemExit: 3", "must not end the process"),
         ("raise ValueError('two\\nlines')", "ValueError: two lines", ""),

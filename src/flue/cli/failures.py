@@ -6,11 +6,10 @@ import inspect
 import json
 import sys
 import traceback
-from difflib import get_close_matches
 
 from flue.durable.records import Outcome
 from flue.errors import FlueError, OperationError, error_message
-from flue.project.failures import place_of, single_cause
+from flue.project.failures import meant, place_of, single_cause
 from flue.project.loader import Project
 
 
@@ -46,16 +45,11 @@ def report_run(error: BaseException, project: Project, *, what: str = "workflow"
     text = " ".join(error_message(error).split()) or "no message"
     if isinstance(error, SystemExit):
         text = f"sys.exit({error.code!r}) was called; return a result or raise an error instead."
-    if isinstance(error, AttributeError):
-        text += _attribute_hint(error)
+    if isinstance(error, AttributeError) and inspect.iscoroutine(error.obj):
+        text += ". Put `await` before the call that gave it."
+    elif name := meant(error):
+        text = f"{text.removesuffix('.')}. Did you mean {name!r}?"
     place = place_of(error, project.source_root, project.root)
     where = f" ({place})" if place else ""
     more = "" if debug or isinstance(error, FlueError) else " Run it again with --debug for the traceback."
     print(f"[flue] {what.capitalize()} error: [{kind}] {text}{where}{more}", file=sys.stderr)
-
-
-def _attribute_hint(error: AttributeError) -> str:
-    if inspect.iscoroutine(error.obj):
-        return ". Put `await` before the call that gave it."
-    close = get_close_matches(error.name or "", dir(error.obj), n=1)
-    return f". Did you mean {close[0]!r}?" if error.obj is not None and close else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
 
@@ -12,6 +13,7 @@ from flue.project.layout import shown
 from flue.project.package import PREFIX, PrivatePackage
 
 _FLUE = Path(__file__).resolve().parents[1]
+_NOT_IN_MODULE = re.compile(r"cannot import name '(\w+)' from '([\w.]+)'")
 _PRIVATE_NAME = re.compile(rf"{PREFIX}\d+\.")
 
 
@@ -36,6 +38,18 @@ def single_cause(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
+
+
+def meant(error: BaseException) -> str:
+    """Return the name that a mistyped attribute or import is probably meant to be, empty when none is near."""
+    owner: object = None
+    name = ""
+    if isinstance(error, AttributeError):
+        owner, name = error.obj, error.name or ""
+    elif isinstance(error, ImportError) and (found := _NOT_IN_MODULE.match(str(error))):
+        owner, name = sys.modules.get(found[2]), found[1]
+    close = get_close_matches(name, dir(owner), n=1) if owner is not None else []
+    return close[0] if close else ""
 
 
 def place_of(error: BaseException, source_root: Path, root: Path) -> str | None:
@@ -73,11 +87,12 @@ def _is_theirs(file: Path, source_root: Path) -> bool:
 def _hint(error: BaseException, root: Path, package: PrivatePackage) -> str:
     if isinstance(error, SyntaxError):
         return f"The line is: {error.text.strip()}" if error.text and error.text.strip() else ""
-    if isinstance(error, ImportError) and error.name:
-        return _import_hint(error, error.name, root, package)
+    if isinstance(error, ImportError) and error.name and (hint := _import_hint(error, error.name, root, package)):
+        return hint
     if isinstance(error, SystemExit):
         return "A module must not end the process while it is imported."
-    return ""
+    name = meant(error)
+    return f"Did you mean {name}?" if name else ""
 
 
 def _import_hint(error: ImportError, name: str, root: Path, package: PrivatePackage) -> str:
