@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from flue.durable.records import Claim, Claimant, Outcome, Renewal, Schedule, Wait
+from flue.durable.records import Admission, Admitted, Claim, Claimant, Outcome, Renewal, Schedule, Wait
 from flue.engine.attempt import Attempt, Ending, Parked, Settled
 from flue.engine.engine import Engine, EngineSettings
 from flue.errors import DurabilityError
@@ -166,4 +166,28 @@ async def test_what_is_due_and_another_projects_keeps_nobody_busy() -> None:
     for seconds in range(1, 4):
         assert store.asked == seconds
         await clock.advance(1)
+    await engine.drain(0)
+
+
+# DUR-24
+async def test_work_whose_caller_gives_up_while_it_is_being_accepted_is_done_all_the_same() -> None:
+    """Claimed and begun by nobody it would wait until its owner is gone."""
+    gate = asyncio.Event()
+
+    class SlowStore(MemoryStore):
+        async def admit(self, admission: Admission, **options: Any) -> Admitted:
+            admitted = await super().admit(admission, **options)
+            await gate.wait()
+            return admitted
+
+    async def done_at_once(attempt: Attempt) -> Ending:
+        return Settled(Outcome("completed"))
+
+    engine = Engine(SlowStore(), VirtualClock(), SequentialIds(), done_at_once)
+    caller = asyncio.create_task(engine.admit(admission("s1")))
+    await settled_tasks()
+    caller.cancel()
+    await settled_tasks()
+    gate.set()
+    assert await asyncio.wait_for(engine.outcome("s1"), 5) == Outcome("completed")
     await engine.drain(0)
