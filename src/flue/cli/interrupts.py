@@ -57,12 +57,20 @@ class Interrupts:
         return code if self.received is None else 128 + self.received
 
     def _listen(self) -> None:
+        assert self._loop is not None
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+            for number in _SIGNALS:
+                self._previous[number] = signal.getsignal(number)
+                # The interpreter then also writes to the loop's own pipe. A signal that comes in the moment before the
+                # loop waits would else be heard only when something else wakes it.
+                self._loop.add_signal_handler(number, lambda: None)
+                signal.signal(number, self._handle)
 
     def _stop_listening(self) -> None:
         while self._previous:
             number, handler = self._previous.popitem()
+            if self._loop is not None and not self._loop.is_closed():
+                self._loop.remove_signal_handler(number)
             signal.signal(number, handler)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
