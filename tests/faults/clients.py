@@ -52,9 +52,12 @@ class Clients:
         for instance in INSTANCES[:2]:
             self._followers.append(asyncio.create_task(self._watch("clerk", instance)))
 
-    async def finish(self, patience: float) -> list[str]:
-        """Let all see through what they asked for; return the names of those that could not within so many seconds."""
+    def stop(self) -> None:
+        """Let all see through what they asked for, and ask for nothing else."""
         self._stopping.set()
+
+    async def finish(self, patience: float) -> list[str]:
+        """Wait for those that were told to stop; return the names of those that could not within so many seconds."""
         _, stuck = await asyncio.wait(self._tasks, timeout=patience)
         for task in (*stuck, *self._followers):
             task.cancel()

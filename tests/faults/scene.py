@@ -62,6 +62,8 @@ class Scene:
 
     async def reckon(self, living: Sequence[Server], story: str) -> Figures:
         """Let everything come to rest, end the servers, and raise what is wrong."""
+        self.clients.stop()
+        await come_to_rest(self.store, PATIENCE, servers=len(living))  # however much a busy machine has to make up for
         waiting = [f"{name} waits for ever" for name in await self.clients.finish(PATIENCE)]
         await come_to_rest(self.store, PATIENCE, servers=len(living))
         for server in living:
