@@ -70,8 +70,8 @@ def watched() -> Iterator[Pace]:
 def _watch() -> list[tuple[float, float]]:
     given = threading.Thread(target=sys.stdin.read, daemon=True)  # ends when nobody needs it any longer
     given.start()
-    noted = []
-    while given.is_alive():
+    noted: list[tuple[float, float]] = []
+    while given.is_alive() or len(noted) < 2:
         at, before = time.perf_counter(), time.thread_time()
         _ = {number: str(number) for number in range(150)}
         noted.append((at, time.thread_time() - before))
