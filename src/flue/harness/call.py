@@ -23,6 +23,15 @@ def on_loop() -> bool:
     return True
 
 
+def cancellations() -> int:
+    """Return how often the current task was cancelled: it is to end when that is more than it was before.
+
+    And not when it is any: up to Python 3.12 a TaskGroup that failed leaves its count behind (gh-116720).
+    """
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
+
+
 class CallHandle(Generic[T]):
     """A call that is already running. Await it for its value, or `abort()` it.
 
@@ -94,13 +103,11 @@ class CallHandle(Generic[T]):
 
     async def _wait(self) -> T:
         self._awaited = True
-        awaiter = asyncio.current_task()
-        # More than before: up to Python 3.12 a TaskGroup that failed leaves its count behind (gh-116720).
-        before = awaiter.cancelling() if awaiter is not None else 0
+        before = cancellations()
         try:
             return await asyncio.shield(self._task)
         except asyncio.CancelledError:
-            if not self._task.done() or (awaiter is not None and awaiter.cancelling() > before):
+            if not self._task.done() or cancellations() > before:
                 self._end(AbortError("The awaiting task was cancelled."))
                 await self.settle()
                 raise

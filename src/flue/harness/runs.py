@@ -10,6 +10,7 @@ from typing import Any
 
 from flue.errors import OperationError
 from flue.events import ErrorInfo, Idle, RunEnd, RunResume, RunStart, iso_time
+from flue.harness.call import cancellations
 from flue.harness.context import FlueContext
 from flue.harness.json_values import json_result
 from flue.messages import Json
@@ -77,13 +78,12 @@ async def _run(
 
 
 async def _settled(context: FlueContext, run: Run) -> Any:
-    task = asyncio.current_task()
-    before = task.cancelling() if task is not None else 0  # see `CallHandle`
+    before = cancellations()
     try:
         value = run(context)
         return json_result(await value if inspect.isawaitable(value) else value)
     except asyncio.CancelledError:
-        if task is not None and task.cancelling() > before:
+        if cancellations() > before:
             raise
         # Nobody ended the run: the function awaited something that was cancelled, and let that out.
         raise OperationError("The run was cancelled by its own code.") from None

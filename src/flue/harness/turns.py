@@ -52,6 +52,7 @@ from flue.events import (
 from flue.harness.answer import PartialAnswer
 from flue.harness.approvals import Approvals
 from flue.harness.arguments import ArgumentsError, check_arguments
+from flue.harness.call import cancellations
 from flue.harness.compaction.compact import Compactor
 from flue.harness.entries import Source
 from flue.harness.history import History
@@ -370,9 +371,7 @@ class TurnLoop:
         if tool is None:
             return ToolResult.from_text(f"Tool {call.name} not found", is_error=True)
         context = self.tool_context(call.id)
-        task = asyncio.current_task()
-        # A TaskGroup of an earlier tool may have left its count behind, see `CallHandle`.
-        before = task.cancelling() if task is not None else 0
+        before = cancellations()
         try:
             arguments = check_arguments(tool.name, tool.parameters, call.arguments)
             if await tool.needs_approval(arguments, context):
@@ -387,7 +386,7 @@ class TurnLoop:
         except ArgumentsError as error:
             return ToolResult.from_text(str(error), is_error=True)
         except asyncio.CancelledError:
-            if task is not None and task.cancelling() > before:
+            if cancellations() > before:
                 raise
             return ToolResult.from_text(f"The tool {call.name} was cancelled.", is_error=True)
         except SystemExit as stop:
