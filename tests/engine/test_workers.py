@@ -52,6 +52,18 @@ async def hang(attempt: Attempt) -> Ending:
     return Settled(Outcome("completed"))
 
 
+def stubborn(free: asyncio.Event) -> Drive:
+    """Return work that goes on until it is let go, whatever cancels it."""
+
+    async def go_on(attempt: Attempt) -> Ending:
+        while not free.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await free.wait()
+        return Settled(Outcome("completed"))
+
+    return go_on
+
+
 async def test_an_attempt_stopped_before_its_first_step_ends_all_the_same() -> None:
     workers, attempt, rested = await working(hang)
     workers.stop(attempt, "abort", "enough")
@@ -220,15 +232,8 @@ class FailingOnce(MemoryStore):
 # DUR-23
 async def test_an_end_by_force_that_cannot_be_written_is_told_to_nobody_and_the_work_given_back() -> None:
     free = asyncio.Event()
-
-    async def go_on(attempt: Attempt) -> Ending:
-        while not free.is_set():
-            with contextlib.suppress(asyncio.CancelledError):
-                await free.wait()
-        return Settled(Outcome("completed"))
-
     store, rested = FailingOnce(), list[Attempt]()
-    workers = await working_on(store, go_on, rested, clock=VirtualClock(auto=True))
+    workers = await working_on(store, stubborn(free), rested, clock=VirtualClock(auto=True))
     attempt = await begun(store, workers, "s1")
     await asyncio.sleep(0)
     workers.stop(attempt, "abort", "enough")
@@ -245,15 +250,8 @@ async def test_an_end_by_force_that_cannot_be_written_is_told_to_nobody_and_the_
 async def test_work_that_was_lost_and_does_not_end_is_waited_for_no_longer_than_agreed() -> None:
     """Somebody else has it: whoever waits is to look there, and its place here is for others."""
     free = asyncio.Event()
-
-    async def go_on(attempt: Attempt) -> Ending:
-        while not free.is_set():
-            with contextlib.suppress(asyncio.CancelledError):
-                await free.wait()
-        return Settled(Outcome("completed"))
-
     store, rested, clock = MemoryStore(), list[Attempt](), VirtualClock()
-    workers = await working_on(store, go_on, rested, clock=clock)
+    workers = await working_on(store, stubborn(free), rested, clock=clock)
     attempt = await begun(store, workers, "s1")
     await asyncio.sleep(0)
     workers.stop(attempt, "lost")
