@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from flue.durable.outbox import Outbox
 from flue.durable.port import DurableStore
@@ -24,6 +24,8 @@ from flue.stores import MemoryStore, SqliteStore
 from flue.testing import VirtualClock
 from flue.testing.scripted import INFO
 from flue.testing.work_contract import LEASE, admission, claimant
+
+T = TypeVar("T")
 
 LOG = "s1"
 SCOPE = Scope(instance_id="i1", harness="default", session="default", operation_id="op_1", turn_id="turn_1")
@@ -171,10 +173,10 @@ class SlowStore(MemoryStore):
         self.waiting: list[Callable[[], None]] = []
 
     def checkpoint(self, claim: Claim, writes: Writes) -> Awaitable[None]:
-        return self._later(lambda: super(SlowStore, self).checkpoint(claim, writes))
+        return self.later(lambda: super(SlowStore, self).checkpoint(claim, writes))
 
     def settle(self, claim: Claim, outcome: Outcome, *, now: int, writes: Writes = NOTHING) -> Awaitable[None]:
-        return self._later(lambda: super(SlowStore, self).settle(claim, outcome, now=now, writes=writes))
+        return self.later(lambda: super(SlowStore, self).settle(claim, outcome, now=now, writes=writes))
 
     def commit(self, count: int | None = None) -> None:
         """Do the next `count` transitions, or all."""
@@ -186,17 +188,18 @@ class SlowStore(MemoryStore):
         """Forget what is not done."""
         self.waiting.clear()
 
-    def _later(self, begin: Callable[[], Awaitable[None]]) -> Awaitable[None]:
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def later(self, begin: Callable[[], Awaitable[T]]) -> Awaitable[T]:
+        """Begin a transition when `commit` is called."""
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
         def work() -> None:
-            transition = cast("asyncio.Future[None]", begin())
+            transition = cast("asyncio.Future[T]", begin())
             if done.cancelled():
                 return
             if (error := transition.exception()) is not None:
                 done.set_exception(error)
             else:
-                done.set_result(None)
+                done.set_result(transition.result())
 
         self.waiting.append(work)
         return done
