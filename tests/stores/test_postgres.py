@@ -148,6 +148,27 @@ async def test_who_retires_gives_back_what_was_being_accepted_for_it(tmp_path: P
             assert other.execute("SELECT owner FROM owners").fetchall() == [("two",)]
 
 
+# DUR-05
+async def test_a_lease_is_renewed_while_every_lane_waits(tmp_path: Path) -> None:
+    """However long the work of lanes takes to be written, whoever does it is not taken for dead."""
+    name = InPostgres().location(tmp_path)
+    async with InPostgres().opened(tmp_path) as store:
+        await store.enlist("one", now=0, lease_until=10)
+        with postgres_connection.connect(os.environ[URL], name, 5) as other:
+            other.execute("BEGIN")
+            other.execute("LOCK TABLE lanes IN ACCESS EXCLUSIVE MODE")
+            claimant = Claimant("one", "attempt", 20)
+            late = [
+                asyncio.ensure_future(store.admit(admission(f"s{n}", f"l{n}"), now=1, claimant=claimant))
+                for n in range(20)
+            ]
+            async with asyncio.timeout(5):
+                await store.renew("one", [], now=9, lease_until=19)
+            assert not any(admitting.done() for admitting in late)
+            other.execute("COMMIT")
+        await asyncio.gather(*late)
+
+
 # DUR-15
 async def test_a_commit_whose_answer_was_lost_is_found_out_and_not_repeated(tmp_path: Path) -> None:
     name = InPostgres().location(tmp_path)

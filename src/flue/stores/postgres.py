@@ -23,17 +23,19 @@ from flue.stores.postgres_driver import psycopg
 from flue.stores.postgres_listen import Notifications
 from flue.stores.readers import Readers
 from flue.stores.sql.store import SqlStore
-from flue.stores.sql.transaction import POSTGRES, Transaction, Transition
+from flue.stores.sql.transaction import POSTGRES, Query, Transaction, Transition
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 
 class PostgresStore(SqlStore):
     """A `DurableStore` in a Postgres database (15 or newer), which many nodes share. Needs the extra `postgres`.
 
     An awaited write is durable as the server means it (`synchronous_commit` is on). Transitions of one lane run in
-    order on one of `writers` connections; those that wait are committed together. Reads use up to `readers`
-    connections, wake-ups one more. `schema` holds the tables; it is made when missing.
+    order on one of `writers` connections; those that wait are committed together. What is of no lane, as leases and
+    claims are, has a connection of its own and waits for no lane's work. Reads use up to `readers` connections,
+    wake-ups one more. `schema` holds the tables; it is made when missing.
 
     Several nodes keep the promises of one (DUR-25). After a lost connection everything is tried again for `retry_for`
     seconds, or until the store is closed. A transaction is repeated only when the database says that it was not
@@ -73,7 +75,7 @@ class PostgresStore(SqlStore):
                 name=f"flue-store-write-{number}",
                 in_order=True,
             )
-            for number in range(writers)
+            for number in range(1 + writers)
         ]
 
     def listen(self, listener: Listener, *, events: bool = True) -> Callable[[], None]:
@@ -127,18 +129,17 @@ class PostgresStore(SqlStore):
         return self._writer(lane).submit(work, touches=touches, after=lambda: self._listeners.tell(wakes), order=lane)
 
     def _writer(self, lane: str) -> GroupCommit:
+        first, *of_lanes = self._writers
         if not lane:
-            return self._writers[0]
-        return self._writers[
-            hashlib.blake2b(lane.encode("utf-8", "replace"), digest_size=1).digest()[0] % len(self._writers)
-        ]
+            return first
+        return of_lanes[hashlib.blake2b(lane.encode("utf-8", "replace"), digest_size=1).digest()[0] % len(of_lanes)]
 
-    async def _read(self, query: Transition[T], key: str | None = None) -> T:
+    async def _read_each(self, query: Query[K, T], item: K, key: str | None = None) -> T:
         if not self._closing.is_set():
             await self._settled(writer for writer in self._writers if writer.pending(key))
         if self._closing.is_set():
             raise store_closed("The Postgres store")
-        return await self._readers.read(query)
+        return await self._readers.read(query, item)
 
     async def _settled(self, writers: Iterable[GroupCommit]) -> None:
         """Wait until all that these were given has been committed or has failed."""

@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from flue.stores.sql.transaction import Transaction, Transition
+from flue.stores.sql.transaction import Query, Transaction
 
 T = TypeVar("T")
+K = TypeVar("K")
 C = TypeVar("C", bound="_Connection")
 
 _TOGETHER = 64
@@ -32,8 +33,10 @@ class _Connection(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Read:
-    query: Transition[Any]
+    query: Query[Any, Any]
+    item: Any
     future: asyncio.Future[Any]
+    alone: bool = False
     result: Any = None
     error: Exception | None = None
 
@@ -61,16 +64,19 @@ class Readers(Generic[C]):
         self._is_lost = is_lost
         self._idle: list[C] = []
         self._threads = ThreadPoolExecutor(threads, "flue-store-read")
-        self._asked: dict[asyncio.AbstractEventLoop, list[_Read]] = {}
+        self._asked: dict[asyncio.AbstractEventLoop, dict[Query[Any, Any], list[_Read]]] = {}
 
-    def read(self, query: Transition[T]) -> Awaitable[T]:
-        """Run a query at the end of this round of the event loop. Raises what it raised, explained."""
+    def read(self, query: Query[K, T], item: K) -> Awaitable[T]:
+        """Run a query at the end of this round of the event loop, with others that ask the same.
+
+        Raises what it raised, explained; what is wrong with another's item concerns nobody else.
+        """
         loop = asyncio.get_running_loop()
-        read = _Read(query, loop.create_future())
+        read = _Read(query, item, loop.create_future())
         if loop not in self._asked:
-            self._asked[loop] = []
+            self._asked[loop] = {}
             loop.call_soon(self._hand_over, loop)
-        self._asked[loop].append(read)
+        self._asked[loop].setdefault(query, []).append(read)
         return read.future
 
     async def aclose(self) -> None:
@@ -82,7 +88,7 @@ class Readers(Generic[C]):
             _close(self._idle.pop())
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
-        reads = self._asked.pop(loop, [])
+        reads = [read for same in self._asked.pop(loop, {}).values() for read in same]
         for at in range(0, len(reads), _TOGETHER):
             together = reads[at : at + _TOGETHER]
             try:
@@ -109,17 +115,25 @@ class Readers(Generic[C]):
             with self._transaction(connection) as transaction:
                 running = True
                 while left:
-                    left[0].result = left[0].query(transaction)
-                    left.popleft()
+                    same = _next(left)
+                    results = same[0].query(transaction, [read.item for read in same])
+                    for read, result in zip(same, results, strict=True):
+                        read.result = result
+                        left.popleft()
         except Exception as error:  # noqa: BLE001 - whoever asked raises it, explained
             if connection is not None:
                 _close(connection)
             if again and self._is_lost(error):
                 return True
             # What was read before is as good as ever; without a transaction nothing can be read.
-            failed = [left.popleft() for _ in range(min(len(left), 1) if running else len(left))]
+            failed = _next(left) if running else tuple(left)
+            if running and len(failed) > 1:
+                for read in failed:
+                    read.alone = True
+                return False
             for read in failed:
                 read.error = self._explain(error)
+                left.popleft()
             return False
         self._idle.append(connection)
         return False
@@ -129,6 +143,16 @@ class Readers(Generic[C]):
             return self._idle.pop()
         except IndexError:  # not looked at before: another thread may come in between
             return None
+
+
+def _next(left: Iterable[_Read]) -> list[_Read]:
+    """Return the reads at the front that ask the same, or one that is to be asked alone."""
+    same: list[_Read] = []
+    for read in left:
+        if same and (read.alone or read.query is not same[0].query):
+            break
+        same.append(read)
+    return same
 
 
 def _close(connection: _Connection) -> None:

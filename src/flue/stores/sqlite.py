@@ -23,10 +23,11 @@ from flue.stores.readers import Readers
 from flue.stores.sql import claims
 from flue.stores.sql.rows import lease
 from flue.stores.sql.store import SqlStore
-from flue.stores.sql.transaction import SQLITE, Transaction, Transition
+from flue.stores.sql.transaction import SQLITE, Query, Transaction, Transition
 from flue.stores.sqlite_file import Connect
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 # Readers do not wait for the writer, nor much for each other: SQLite releases the GIL while it reads.
 _READERS = 4
@@ -152,9 +153,9 @@ class SqliteStore(SqlStore):
         await self._writer.aclose()
         await asyncio.to_thread(self._presence.close)
 
-    async def _read(self, query: Transition[T], key: str | None = None) -> T:
+    async def _read_each(self, query: Query[K, T], item: K, key: str | None = None) -> T:
         await self._ready(key)
-        return await self._readers.read(query)
+        return await self._readers.read(query, item)
 
     async def _ready(self, key: str | None = None) -> None:
         """Wait until the file is there, with everything queued that touches `key` (None: anything)."""

@@ -306,6 +306,23 @@ class HistoryContract(Opening):
             assert third is not None
             assert (third.restarted_from, third.lineage_id, third.generation) == ("r2", "r1", 2)
 
+    async def test_what_a_replaced_run_reads_holds_what_was_queued_before_it_asked(self, tmp_path: Path) -> None:
+        """Steps and messages are kept under the first run's id, not its own."""
+        async with self.opened(tmp_path) as store:
+            await store.admit(run("r1"), now=0)
+            await store.restart(await claim_one(store, "a1"), run("r2"), error="{}", now=0)
+            claim, long = await claim_one(store, "a2"), '"' + 300_000 * "x" + '"'  # whose writing takes a while
+            assert await store.load_messages("r1") == []
+            queued: list[Any] = [store.checkpoint(claim, Writes(journal=(JournalRecord("note", "n", long),)))]
+            assert [record.key for record in await store.load_journal("r2")] == ["n"]
+            queued.append(store.checkpoint(claim, Writes(steps=(StepResult("s", long),))))
+            assert [step.name for step in await store.load_steps("r1")] == ["s"]
+            queued += [store.deliver("r1", Message(id, "paid", long), now=0) for id in ("m1", "m2")]
+            assert [message.id for message in await store.load_messages("r1")] == ["m1", "m2"]
+            queued.append(store.checkpoint(claim, Writes(consumed=("m1",))))
+            assert [message.id for message in await store.load_messages("r1")] == ["m2"]
+            await asyncio.gather(*queued)
+
     # --------------------------------------------------------------------------------------------- schedules
 
     async def test_a_schedule_keeps_its_time_until_its_spec_changes(self, tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ See `flue.testing.work_contract` for how. Needs pytest and pytest-asyncio.
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from flue.durable.records import JournalRecord, Outcome, Wait, Writes
+from flue.durable.records import EventRow, JournalRecord, Message, Outcome, Wait, Writes
 from flue.testing.store_contract import ids
 from flue.testing.work_contract import LEASE, Opening, admission, claim_one, claimant, code_of, writing
 
@@ -81,6 +83,45 @@ class OwnerContract(Opening):
             assert [record.kind for record in await two.load_journal("s1")] == ["request"]
             assert await one.get_submission("r") is None
             await two.settle(new, Outcome("completed"), now=LEASE + 1)
+
+    # DUR-13
+    async def test_many_are_claimed_at_once_each_with_an_attempt_and_indices_of_its_own(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            for n in range(40):
+                await store.admit(admission(f"s{n}", f"l{n}", reserve=n), now=0)
+            await store.claim([claimant(f"a{n}") for n in range(20)], now=0)
+            await store.take_over("two", now=LEASE)
+            claimants = [replace(claimant(f"b{n}", "two", now=LEASE), reserve=100 + n) for n in range(40)]
+            claims = await store.claim(claimants, now=LEASE)
+            assert [(claim.id, claim.first) for claim in claims] == [(f"s{n}", n >= 20) for n in range(40)]
+            assert [claim.index for claim in claims] == [n if n < 20 else 0 for n in range(40)]
+            assert [claim.attempt_id for claim in claims] == [each.attempt_id for each in claimants]
+            assert [claim.submission for claim in claims] == [await store.get_submission(claim.id) for claim in claims]
+            for claim in claims[:20]:
+                last = EventRow(claim.id, claim.index, claim.index + 99 + int(claim.id[1:]), "x")
+                await store.checkpoint(claim, Writes(events=(last,)))
+
+    async def test_of_many_that_are_taken_up_at_once_each_finds_its_own(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as one, self.opened(tmp_path) as two:
+            for n in range(40):
+                await one.admit(admission(f"s{n}", f"l{n}", events=(EventRow(f"s{n}", 0, 0, f"{n}"),)), now=0)
+            for claim in await one.claim([claimant(f"a{n}") for n in range(20)], now=0):
+                request = JournalRecord("request", claim.id)
+                await one.checkpoint(claim, writing(f"session-{claim.id}", claim.id, 0, request))
+                await one.deliver(claim.id, Message(f"m-{claim.id}", "name", claim.id), now=0)
+            work = [f"s{n}" for n in range(41)]  # and one that nobody knows
+            journals, messages, sessions, events = await asyncio.gather(
+                asyncio.gather(*map(two.load_journal, work)),
+                asyncio.gather(*map(two.load_messages, work)),
+                asyncio.gather(*(two.load_session(f"session-{id}") for id in work)),
+                asyncio.gather(*map(two.read_events, work)),
+            )
+            began = [[id] for id in work[:20]] + [[]] * 21
+            assert [[record.key for record in journal] for journal in journals] == began
+            assert [[message.body for message in sent] for sent in messages] == began
+            assert [[] if session is None else ids(session) for session in sessions] == began
+            logged = [[f"{n}"] for n in range(40)] + [[]]
+            assert [[stored.row.body for stored in found] for found in events] == logged
 
     async def test_a_takeover_frees_at_most_what_was_asked_and_goes_on_the_next_time(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:

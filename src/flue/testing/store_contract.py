@@ -238,6 +238,18 @@ class StoreContract:
             for key in keys:
                 assert ids(await store.load_session(key)) == [f"{key}-{n}" for n in range(10)]
 
+    async def test_loads_that_are_asked_for_at_once_return_each_its_own(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            for n in range(20):
+                written = [entry(f"{n}-{at}") for at in range(n % 4)]
+                await store.append_entries(f"s{n}", head(f"{n}"), written, expected=0)
+            wanted = [(f"s{n}", start) for n in range(25) for start in (None, 0, 2)]
+            found = await asyncio.gather(*(store.load_session(key, start=start) for key, start in wanted))
+            assert found == [await store.load_session(key, start=start) for key, start in wanted]
+            assert [session is None for session in found] == [n >= 20 for n in range(25) for _ in range(3)]
+            assert ids(found[3 * 7]) == ids(found[3 * 7 + 1]) == ["7-0", "7-1", "7-2"]
+            assert ids(found[3 * 7 + 2]) == ["7-2"]
+
     async def test_loads_beside_appends_see_whole_appends(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as writing, self.opened(tmp_path) as reading:
             await writing.append_entries("s", head("0-b"), [entry("0-a"), entry("0-b")], expected=0)

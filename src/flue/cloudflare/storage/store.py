@@ -18,12 +18,13 @@ from flue.stores.failures import newer_format, store_closed
 from flue.stores.sql import claims
 from flue.stores.sql.schema import SQLITE_MIGRATIONS, Migration
 from flue.stores.sql.store import SqlStore
-from flue.stores.sql.transaction import Dialect, Transaction, Transition
+from flue.stores.sql.transaction import Dialect, Query, Transaction, Transition
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 # One engine at a time: nothing to lock, and no other process whose work is to be left alone.
-OBJECT = Dialect(row_locks=False, homes=False)
+OBJECT = Dialect(row_locks=False, homes=False, unites=1)
 
 MIGRATIONS: tuple[Migration, ...] = (
     (*(parse(sql).sql for sql in chain(*SQLITE_MIGRATIONS[:3])), *long_texts.TABLES, *untold.TABLES),
@@ -117,8 +118,8 @@ class DurableObjectStore(SqlStore):
             self._listeners.tell(tx.wakes)
         return done
 
-    async def _read(self, query: Transition[T], key: str | None = None) -> T:
-        return self._run(lambda: query(Transaction(self._connection, OBJECT)))
+    async def _read_each(self, query: Query[K, T], item: K, key: str | None = None) -> T:
+        return self._run(lambda: query(Transaction(self._connection, OBJECT), [item])[0])
 
     def _run(self, work: Callable[[], T]) -> T:
         if self._closed:

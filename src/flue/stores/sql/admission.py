@@ -71,7 +71,7 @@ def admit(
     tx.execute("INSERT INTO inputs (id, payload) VALUES (?, ?)", admission.id, admission.payload)
     if admission.events or admission.reserve:
         used = max((row.last + 1 for row in admission.events), default=0)
-        events.reserve(tx, admission.id, used + admission.reserve)
+        events.reserve(tx, [(admission.id, used + admission.reserve)])
         events.append(tx, admission.events)
     claim = None
     if starts and claimant is not None:

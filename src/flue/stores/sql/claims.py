@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
-from flue.durable.records import Claim, Claimant, Renewal
-from flue.stores.sql.events import reserve
+from flue.durable.records import Claim, Claimant, Renewal, Submission
+from flue.stores.sql.events import reserve, reserved
 from flue.stores.sql.rows import SELECT, TIME_LEFT, keep_lease, lease, set_ready, to_submission
 from flue.stores.sql.transaction import Transaction
 
@@ -23,30 +23,35 @@ def claim(
     found = _ready(tx, owner, len(claimants)) if lanes is None else _ready_in(tx, owner, lanes)
     if found:
         keep_lease(tx, claimants[0], now)
-    claims = []
-    for row, claimant in zip(sorted(found), claimants, strict=False):
-        before = to_submission(row)
-        submission = replace(
-            before,
-            state="running",
-            owner=owner,
-            attempt_id=claimant.attempt_id,
-            started_at=now if before.started_at is None else before.started_at,
-            deadline_at=now + before.time_left_ms,
-        )
-        tx.execute(
-            "UPDATE submissions SET state = 'running', owner = ?, attempt_id = ?, started_at = ?, deadline_at = ?"
-            " WHERE sequence = ?",
-            owner,
-            claimant.attempt_id,
-            submission.started_at,
-            submission.deadline_at,
-            submission.sequence,
-        )
-        first = before.started_at is None
-        index = 0 if first else reserve(tx, submission.id, claimant.reserve)
-        claims.append(Claim(submission, claimant.attempt_id, owner, first, index))
-    return claims
+    taken = zip(sorted(found), claimants, strict=False)
+    claims = [_claim(to_submission(row), claimant, now) for row, claimant in taken]
+    submissions = [claim.submission for claim in claims]
+    tx.insert(
+        "UPDATE submissions SET state = 'running', owner = ?, attempt_id = ?, started_at = ?, deadline_at = ?"
+        " WHERE sequence = ?",
+        [(owner, of.attempt_id, of.started_at, of.deadline_at, of.sequence) for of in submissions],
+    )
+    return _with_indices(tx, claims, claimants)
+
+
+def _claim(before: Submission, claimant: Claimant, now: int) -> Claim:
+    submission = replace(
+        before,
+        state="running",
+        owner=claimant.owner,
+        attempt_id=claimant.attempt_id,
+        started_at=now if before.started_at is None else before.started_at,
+        deadline_at=now + before.time_left_ms,
+    )
+    return Claim(submission, claimant.attempt_id, claimant.owner, before.started_at is None)
+
+
+def _with_indices(tx: Transaction, claims: Sequence[Claim], claimants: Sequence[Claimant]) -> list[Claim]:
+    """Reserve indices for attempts that are not the first."""
+    counts = {claim.id: claimant.reserve for claim, claimant in zip(claims, claimants, strict=False) if not claim.first}
+    reserve(tx, list(counts.items()))
+    ends = dict(zip(counts, reserved(tx, list(counts)), strict=True))
+    return [claim if claim.first else replace(claim, index=ends[claim.id] - counts[claim.id]) for claim in claims]
 
 
 def _ready(tx: Transaction, owner: str, limit: int) -> list[Any]:

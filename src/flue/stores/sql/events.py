@@ -9,15 +9,19 @@ from flue.durable.records import EventRow, StoredEvents
 from flue.stores.sql.transaction import Transaction
 
 
-def reserve(tx: Transaction, log: str, count: int) -> int:
-    """Return the first of `count` fresh indices."""
-    tx.execute(
+def reserve(tx: Transaction, wanted: Sequence[tuple[str, int]]) -> None:
+    """Reserve so many fresh indices for each of these logs."""
+    tx.insert(
         "INSERT INTO logs (log, reserved) VALUES (?, ?)"
         " ON CONFLICT (log) DO UPDATE SET reserved = logs.reserved + excluded.reserved",
-        log,
-        count,
+        wanted,
     )
-    return int(tx.row("SELECT reserved FROM logs WHERE log = ?", log)[0]) - count
+
+
+def reserved(tx: Transaction, logs: Sequence[str]) -> list[int]:
+    """Return the index after those that are reserved, for each of these logs, which have some."""
+    found = tx.rows_each("SELECT reserved FROM logs WHERE log = ?", [(log,) for log in logs])
+    return [int(row[0]) for (row,) in found]
 
 
 def append(tx: Transaction, rows: Sequence[EventRow]) -> None:
@@ -49,10 +53,10 @@ def append(tx: Transaction, rows: Sequence[EventRow]) -> None:
         tx.wake("events", key=log)
 
 
-def read(tx: Transaction, log: str, start: int, limit: int) -> list[StoredEvents]:
-    """Return rows from the one that holds `start` on."""
-    rows = tx.rows(_SELECT + "WHERE log = ? AND last >= ? ORDER BY last LIMIT ?", log, start, limit)
-    return [_stored(row) for row in rows]
+def read(tx: Transaction, wanted: Sequence[tuple[str, int, int]]) -> list[list[StoredEvents]]:
+    """Return rows of logs, each from the one that holds an index on, up to a number of them."""
+    found = tx.rows_each(_SELECT + "WHERE log = ? AND last >= ? ORDER BY last LIMIT ?", wanted)
+    return [sorted(map(_stored, rows), key=lambda stored: stored.row.last) for rows in found]
 
 
 def read_stream(tx: Transaction, stream: str, after: int, limit: int) -> list[StoredEvents]:

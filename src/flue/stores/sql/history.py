@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from flue.durable.records import (
     Admission,
     Admitted,
@@ -34,14 +36,14 @@ def list_lane(tx: Transaction, lane: str) -> list[Submission]:
     return [to_submission(row) for row in rows]
 
 
-def load_journal(tx: Transaction, id: str) -> list[JournalRecord]:
-    """Return a submission's journal in order."""
-    rows = tx.rows(
-        "SELECT kind, key, body FROM journal WHERE submission = (SELECT sequence FROM submissions WHERE id = ?)"
-        " ORDER BY number",
-        id,
+def load_journals(tx: Transaction, ids: Sequence[str]) -> list[list[JournalRecord]]:
+    """Return the journals of submissions in order."""
+    found = tx.rows_each(
+        "SELECT number, kind, key, body FROM journal"
+        " WHERE submission = (SELECT sequence FROM submissions WHERE id = ?)",
+        [(id,) for id in ids],
     )
-    return [JournalRecord(*row) for row in rows]
+    return [[JournalRecord(kind, key, body) for _, kind, key, body in sorted(rows)] for rows in found]
 
 
 def load_steps(tx: Transaction, address: str) -> list[StepResult]:
@@ -50,10 +52,13 @@ def load_steps(tx: Transaction, address: str) -> list[StepResult]:
     return [StepResult(name, body) for _, name, body in sorted(rows)]
 
 
-def load_messages(tx: Transaction, address: str) -> list[Message]:
-    """Return the messages that wait, oldest first."""
-    rows = tx.rows("SELECT number, id, name, body FROM messages WHERE address = ? AND consumed = 0", address)
-    return [Message(id, name, body) for _, id, name, body in sorted(rows)]
+def load_messages(tx: Transaction, addresses: Sequence[str]) -> list[list[Message]]:
+    """Return the messages that wait at each of these addresses, oldest first."""
+    found = tx.rows_each(
+        "SELECT number, id, name, body FROM messages WHERE address = ? AND consumed = 0",
+        [(address,) for address in addresses],
+    )
+    return [[Message(id, name, body) for _, id, name, body in sorted(rows)] for rows in found]
 
 
 # ------------------------------------------------------------------------------------------------------ runs

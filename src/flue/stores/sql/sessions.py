@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from flue.durable.records import SessionAppend
 from flue.messages import Usage
@@ -88,21 +89,34 @@ def delete(tx: Transaction, key: str) -> None:
         tx.execute("DELETE FROM sessions WHERE number = ?", session[0])
 
 
-def load(tx: Transaction, key: str, start: int | None) -> StoredSession | None:
-    """Return a session with its entries from a position on (None: its own `start`), or None."""
-    row = tx.row(
+def load(tx: Transaction, wanted: Sequence[tuple[str, int | None]]) -> list[StoredSession | None]:
+    """Return sessions by key, or None, with their entries from a position on (None: a session's own `start`)."""
+    found = tx.rows_each(
         "SELECT number, entries, leaf_id, metadata, created_at, updated_at, version, start, usage"
         " FROM sessions WHERE key = ?",
-        key,
+        [(key,) for key, _ in wanted],
     )
-    if row is None:
-        return None
+    heads: list[tuple[int, SessionHead, int] | None] = []
+    for rows, (_, start) in zip(found, wanted, strict=True):
+        heads.append(None if not rows else _head(rows[0], start))
+    entries = iter(
+        tx.rows_each(
+            "SELECT position, id, body FROM entries WHERE session = ? AND position >= ?",
+            [(number, first) for number, _, first in filter(None, heads)],
+        )
+    )
+    return [None if head is None else _stored(head, next(entries)) for head in heads]
+
+
+def _head(row: Any, start: int | None) -> tuple[int, SessionHead, int]:
     number, count, leaf_id, metadata, created_at, updated_at, version, own_start, usage = row
     used = None if usage is None else Usage.from_json(json.loads(usage))
     head = SessionHead(leaf_id, json.loads(metadata), created_at, updated_at, version, own_start, used)
-    first = min(own_start if start is None else start, count)
-    rows = tx.rows("SELECT id, body FROM entries WHERE session = ? AND position >= ? ORDER BY position", number, first)
-    return StoredSession(head, tuple(EntryRow(id, body) for id, body in rows), first)
+    return number, head, min(own_start if start is None else start, count)
+
+
+def _stored(head: tuple[int, SessionHead, int], entries: list[Any]) -> StoredSession:
+    return StoredSession(head[1], tuple(EntryRow(id, body) for _, id, body in sorted(entries)), head[2])
 
 
 def list_keys(tx: Transaction, prefix: str) -> list[str]:

@@ -37,9 +37,10 @@ from flue.stores.sql import events, history, progress, rows, sessions
 from flue.stores.sql.admission import admit
 from flue.stores.sql.progress import Encoded
 from flue.stores.sql.sessions import Append
-from flue.stores.sql.transaction import Transaction, Transition
+from flue.stores.sql.transaction import Query, Transaction, Transition
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 # For reads that need not wait for what is queued: no work touches this.
 _NOTHING_QUEUED = "\x00"
@@ -58,14 +59,21 @@ class SqlStore(ABC):
         """Queue a transition; the future is done when it is durable. Those of one `lane` run in the order given."""
 
     @abstractmethod
+    async def _read_each(self, query: Query[K, T], item: K, key: str | None = None) -> T:
+        """Ask for one item, after everything queued that touches `key` (None: anything) is durable.
+
+        Who else asks the same at the same time may be answered with it.
+        """
+
     async def _read(self, query: Transition[T], key: str | None = None) -> T:
         """Run queries after everything queued that touches `key` (None: anything) is durable."""
+        return await self._read_each(lambda tx, _: [query(tx)], None, key)
 
     # ---------------------------------------------------------------------------------------------- sessions
 
     async def load_session(self, key: str, *, start: int | None = None) -> StoredSession | None:
         """Return the session with what was queued for it in this process, or None; see `flue.ports.Store`."""
-        return await self._read(lambda tx: sessions.load(tx, key, start), key)
+        return await self._read_each(sessions.load, (key, start), key)
 
     def append_entries(
         self, key: str, head: SessionHead, entries: Sequence[EntryRow], *, expected: int, after: str | None = None
@@ -188,7 +196,8 @@ class SqlStore(ABC):
         return await self._read(lambda tx: claiming.next_due(tx, owner))
 
     def _progress(self, claim: Claim, encoded: Encoded, transition: Transition[T]) -> asyncio.Future[T]:
-        return self._submit(transition, lane=claim.submission.lane, touches=(claim.id, *encoded.keys))
+        touches = (claim.id, claim.submission.address, *encoded.keys)
+        return self._submit(transition, lane=claim.submission.lane, touches=touches)
 
     # ------------------------------------------------------------------------------------------------- reads
 
@@ -206,25 +215,30 @@ class SqlStore(ABC):
 
     async def load_journal(self, submission_id: str) -> list[JournalRecord]:
         """See `flue.durable.port.DurableStore`."""
-        return await self._read(lambda tx: history.load_journal(tx, submission_id), submission_id)
+        return await self._read_each(history.load_journals, submission_id, submission_id)
 
     async def load_steps(self, address: str) -> list[StepResult]:
         """See `flue.durable.port.DurableStore`."""
-        return await self._read(lambda tx: history.load_steps(tx, address))
+        return await self._read(lambda tx: history.load_steps(tx, address), address)
 
     async def load_messages(self, address: str) -> list[Message]:
         """See `flue.durable.port.DurableStore`."""
-        return await self._read(lambda tx: history.load_messages(tx, address))
+        return await self._read_each(history.load_messages, address, address)
 
     # ------------------------------------------------------------------------------------------------ events
 
     def reserve_indices(self, log: str, count: int) -> Awaitable[int]:
         """See `flue.durable.port.DurableStore`."""
-        return self._submit(lambda tx: events.reserve(tx, log, count))
+
+        def reserve(tx: Transaction) -> int:
+            events.reserve(tx, [(log, count)])
+            return events.reserved(tx, [log])[0] - count
+
+        return self._submit(reserve)
 
     async def read_events(self, log: str, *, start: int = 0, limit: int = 1000) -> list[StoredEvents]:
         """See `flue.durable.port.DurableStore`."""
-        return await self._read(lambda tx: events.read(tx, log, start, limit), _NOTHING_QUEUED)
+        return await self._read_each(events.read, (log, start, limit), _NOTHING_QUEUED)
 
     async def read_stream(self, stream: str, *, after: int = 0, limit: int = 1000) -> list[StoredEvents]:
         """See `flue.durable.port.DurableStore`."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import chain
 from typing import Any, TypeVar
 
 from flue.durable.records import Wake, WakeKind
 from flue.stores.connection import Connection, Cursor
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,15 +20,17 @@ class Dialect:
     """Where databases differ.
 
     `row_locks`: several transactions write at once, so rows are locked where they are read. `homes`: work belongs to
-    the owner that admitted it until that is gone; otherwise every owner takes what is there.
+    the owner that admitted it until that is gone; otherwise every owner takes what is there. `unites`: how many queries
+    one statement may hold; each statement costs a round trip, or a wait for the interpreter.
     """
 
     row_locks: bool
     homes: bool
+    unites: int
 
 
-SQLITE = Dialect(row_locks=False, homes=True)
-POSTGRES = Dialect(row_locks=True, homes=False)
+SQLITE = Dialect(row_locks=False, homes=True, unites=8)
+POSTGRES = Dialect(row_locks=True, homes=False, unites=32)
 
 
 @dataclass(slots=True)
@@ -72,6 +77,18 @@ class Transaction:
         """Return all rows of a query."""
         return self.connection.execute(sql, parameters).fetchall()
 
+    def rows_each(self, sql: str, parameters: Sequence[Sequence[Any]]) -> list[list[Any]]:
+        """Return all rows of a query for each row of parameters, in any order; many are asked for at once."""
+        found: list[list[Any]] = []
+        while len(found) < len(parameters):
+            some = parameters[len(found) :][: self.dialect.unites]
+            some = some[: 1 << (len(some).bit_length() - 1)]  # few different statements, whose plans are kept
+            answers: list[list[Any]] = [[] for _ in some]
+            for place, *row in self.rows(_united(sql, len(some)), *chain.from_iterable(some)):
+                answers[place].append(tuple(row))
+            found += answers
+        return found
+
     def insert(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
         """Run a statement for each row of parameters."""
         if len(rows) == 1:
@@ -85,3 +102,10 @@ class Transaction:
 
 
 Transition = Callable[[Transaction], T]
+Query = Callable[[Transaction, Sequence[K]], Sequence[T]]
+"""Returns what there is of each of several items."""
+
+
+@cache
+def _united(sql: str, count: int) -> str:
+    return " UNION ALL ".join(f"SELECT {place}, found.* FROM ({sql}) AS found" for place in range(count))
