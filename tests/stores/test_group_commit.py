@@ -176,8 +176,9 @@ async def test_without_a_thread_a_write_fails_and_a_later_one_gets_one(
 
     with monkeypatch.context() as full:
         full.setattr(threading.Thread, "start", fail)
+        refused = writer.submit(insert(1))
         with pytest.raises(RuntimeError, match="new thread"):
-            await writer.submit(insert(1))
+            await refused
     assert not writer.pending()
     async with asyncio.timeout(5):
         await writer.submit(insert(2))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import stat
 import sys
 import threading
 from collections.abc import Iterable, Iterator
@@ -416,6 +417,65 @@ def test_an_owner_that_comes_and_dies_while_nobody_looks_is_found_dead(tmp_path:
     assert (heard.next(), heard.next()) == (Wake("work"), Wake("gone"))
     one.ring([Wake("work")])
     one.close()
+
+
+@pipes
+def test_the_dead_are_told_from_the_living_and_pipes_of_dead_strangers_are_cleared_away(tmp_path: Path) -> None:
+    directory = tmp_path / "owners"
+    presences = [Presence(directory, lambda _: None) for _ in range(3)]
+    one, two, three = presences
+    for presence, owner in zip(presences, ("one", "two", "three"), strict=True):
+        presence.register(owner)
+    assert one.gone(["one", "two"]) == []
+    assert len(list(directory.iterdir())) == 3
+    two.close()
+    three.close()
+    assert one.gone(["one", "two"]) == ["two"]
+    assert one.gone(["one", "two"]) == ["two"], "until it is retired for it"
+    assert len(list(directory.iterdir())) == 2
+    assert one.gone(["one"]) == []
+    one.unregister("one")
+    one.close()
+    assert not directory.exists()
+
+
+@pipes
+def test_a_wake_for_one_owner_is_heard_by_that_one_and_another_by_all(tmp_path: Path) -> None:
+    heard = Heard(), Heard()
+    one, two, three = (Presence(tmp_path, tell) for tell in (lambda _: None, *heard))
+    one.register("one")
+    two.register("two")
+    three.register("three")
+    one.ring([Wake("cancel", "two"), Wake("work")])
+    assert [heard[0].next(), heard[0].next(), heard[1].next()] == [Wake("cancel"), Wake("work"), Wake("work")]
+    for presence in (one, two, three):
+        presence.close()
+
+
+@pipes
+def test_whoever_followed_leaves_nothing_behind_when_it_is_closed_also_twice(tmp_path: Path) -> None:
+    heard = Heard()
+    one, two = Presence(tmp_path / "owners", heard), Presence(tmp_path / "owners", lambda _: None)
+    one.register("one")
+    two.register("two")
+    one.follow()
+    assert heard.next() == Wake("events")
+    two.unregister("two")
+    two.close()
+    one.unregister("one")
+    one.unregister("one")
+    one.close()
+    one.close()
+    assert not (tmp_path / "owners").exists()
+
+
+@pipes
+def test_the_pipes_are_their_users_alone(tmp_path: Path) -> None:
+    presence = Presence(tmp_path / "owners", lambda _: None)
+    presence.register("one")
+    (pipe,) = (tmp_path / "owners").iterdir()
+    assert [stat.filemode(path.stat().st_mode) for path in (pipe.parent, pipe)] == ["drwx------", "prw-------"]
+    presence.close()
 
 
 @pipes
