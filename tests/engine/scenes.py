@@ -108,7 +108,7 @@ async def serving(
     offers: Catalog, store: Any, clock: VirtualClock | None = None, **more: Any
 ) -> AsyncIterator[Service]:
     """Open a service with a clock that jumps from event to event."""
-    async with open_service(offers, store=store, clock=clock or VirtualClock(auto=True), env={}) as service:
+    async with open_service(offers, store=store, clock=clock or VirtualClock(auto=True), env={}, **more) as service:
         yield service
 
 

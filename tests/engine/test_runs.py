@@ -10,9 +10,10 @@ import pytest
 import flue
 from flue.definitions.durability import Durability
 from flue.durable.records import RunQuery
-from flue.engine.catalog import AgentEntry, Catalog
+from flue.engine.catalog import AgentEntry, Catalog, WorkflowEntry
+from flue.engine.engine import EngineSettings
 from flue.engine.messages import event_message
-from flue.engine.service import Service
+from flue.engine.service import Service, Ticket
 from flue.errors import DurabilityError
 from flue.stores import MemoryStore
 from flue.testing import ScriptedModel, VirtualClock, hang
@@ -458,6 +459,39 @@ async def test_a_run_that_waits_is_aborted_and_its_log_says_so() -> None:
         assert (await asyncio.wait_for(ticket.outcome(), 5)).kind == "aborted"
         assert [event.type for event in await service.log.read(ticket.id)][-1] == "run_end"
     assert bodies == 1
+
+
+# DUR-36
+@pytest.mark.parametrize("followed", [True, False], ids=["followed", "read later"])
+async def test_a_run_that_is_aborted_before_it_began_has_an_end_that_says_so(*, followed: bool) -> None:
+    """Also for who follows its instance, and for a workflow that waits for a place."""
+
+    async def run(ctx: flue.FlueContext) -> None:
+        await asyncio.Event().wait()
+
+    async def events(ticket: Ticket) -> list[Any]:
+        return [json.loads(event.data) async for event in ticket.events()]
+
+    offers = Catalog.of([AgentEntry("greet", run=run)], [WorkflowEntry("nightly", run)])
+    async with serving(offers, MemoryStore(), settings=EngineSettings(concurrency=1)) as service:
+        before = await service.start_agent("greet", "ann")
+        tickets = [await service.start_agent("greet", "ann"), await service.start_workflow("nightly")]
+        following = [asyncio.create_task(events(ticket)) for ticket in tickets] if followed else []
+        await settled_tasks()
+        for ticket in tickets:
+            await service.abort(ticket.id, "Not needed.")
+        logs = await asyncio.gather(*(following or map(events, tickets)))
+        assert [[event["type"] for event in log] for log in logs] == [["run_end"]] * 2
+        for (end,), ticket in zip(logs, tickets, strict=True):
+            assert (end["runId"], end["eventIndex"], end["isError"]) == (ticket.id, 0, True)
+            assert end["error"]["message"] == "Not needed."
+            record = await service.get_run(ticket.id)
+            assert record is not None
+            assert record.status == "errored"
+        await service.abort(before.id)
+        await before.outcome()
+        stream = await service.store.read_stream("greet/ann")
+        assert [stored.row.log for stored in stream if "run_end" in stored.row.body] == [tickets[0].id, before.id]
 
 
 # DUR-32

@@ -60,7 +60,7 @@ class Shop:
 async def shop(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Shop]:
     monkeypatch.setenv("FLUE_DISPATCH_TOKEN", "t0ken")
     model, store = ScriptedModel(), MemoryStore()
-    agents = {"chat": create_agent(model=model, tools=[refund]), "reporter": report}
+    agents = {"chat": create_agent(model=model, tools=[refund]), "reporter": report, "waiter": payment}
     app = asgi(agents=agents, workflows={"count": count, "boom": boom, "payment": payment}, store=store)
     mounted = Starlette(routes=[Mount("/admin", admin(app)), Mount("/api", app)])
     async with served(mounted) as address:
@@ -139,6 +139,21 @@ async def test_a_run_gets_the_event_it_waits_for(shop: Shop) -> None:
         await client.runs.send_event(run_id, "paid", 5)
         assert [event["type"] async for event in client.runs.stream(run_id)][-1] == "run_end"
         assert (await client.runs.get(run_id))["result"] == {"paid": 5}
+
+
+async def test_a_run_that_is_aborted_in_the_queue_has_an_end_with_the_reason(shop: Shop) -> None:
+    async with shop.client() as client:
+        runs = [(await client.agents.invoke("waiter", "ann", payload={}, wait=False)).run_id for _ in range(2)]
+        first, queued = [run for run in runs if run is not None]
+        following = asyncio.create_task(anext(client.runs.stream(queued)))
+        record = await client.runs.abort(queued, reason="Not needed.")
+        assert (record["status"], record["isError"]) == ("errored", True)
+        end = await following
+        assert end["type"] == "run_end"
+        assert end["isError"]
+        assert end["error"]["message"] == "Not needed."
+        assert await client.runs.events(queued) == [end]
+        await client.runs.abort(first)
 
 
 async def test_an_agent_answers_by_request_stream_and_socket(shop: Shop) -> None:

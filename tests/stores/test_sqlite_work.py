@@ -419,6 +419,7 @@ def test_an_owner_that_comes_and_dies_while_nobody_looks_is_found_dead(tmp_path:
     one.close()
 
 
+# DUR-14
 @pipes
 def test_the_dead_are_told_from_the_living_and_pipes_of_dead_strangers_are_cleared_away(tmp_path: Path) -> None:
     directory = tmp_path / "owners"
@@ -439,6 +440,7 @@ def test_the_dead_are_told_from_the_living_and_pipes_of_dead_strangers_are_clear
     assert not directory.exists()
 
 
+# DUR-40
 @pipes
 def test_a_wake_for_one_owner_is_heard_by_that_one_and_another_by_all(tmp_path: Path) -> None:
     heard = Heard(), Heard()

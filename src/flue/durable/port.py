@@ -16,6 +16,7 @@ from flue.durable.records import (
     Admitted,
     Claim,
     Claimant,
+    EventRow,
     JournalRecord,
     Message,
     Outcome,
@@ -142,11 +143,14 @@ class DurableStore(Store, Protocol):
         """
         ...
 
-    def cancel(self, submission_id: str, reason: str, *, now: int) -> Awaitable[Submission | None]:
+    def cancel(
+        self, submission_id: str, reason: str, *, now: int, events: Sequence[EventRow] = ()
+    ) -> Awaitable[Submission | None]:
         """Ask for an abort; return the submission as it then stands, None when it is unknown.
 
-        What never started is settled as aborted at once. What is parked or waits to be taken up again becomes ready,
-        so that a worker can end it in good order. A running attempt learns of it by a wake-up and by `renew`.
+        What never started is settled as aborted at once; `events` are what its log holds then. What is parked or waits
+        to be taken up again becomes ready, so that a worker can end it in good order. A running attempt learns of it by
+        a wake-up and by `renew`. Raises `DurabilityError` when the events have no place in the log.
         """
         ...
 

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from flue.durable.port import DurableStore
-from flue.durable.records import Admission, Admitted, Claim, Claimant, Claimants, Outcome, Submission, Wake
+from flue.durable.records import Admission, Admitted, Claim, Claimant, Claimants, EventRow, Outcome, Submission, Wake
 from flue.engine.attempt import Attempt, Ending, Restarted, Settled
 from flue.engine.expected import Expected
 from flue.engine.place import RESERVED
@@ -232,9 +232,12 @@ class Engine:
         if not self.settings.take_over:
             self._expected.add(submission_id, lane)
 
-    async def abort(self, submission_id: str, reason: str) -> Submission | None:
-        """Have work aborted; return it as it then stands, None when it is unknown. Durable when this returns."""
-        found = await self._store.cancel(submission_id, reason, now=self._clock.now_ms())
+    async def abort(self, submission_id: str, reason: str, *, events: Sequence[EventRow] = ()) -> Submission | None:
+        """Have work aborted; return it as it then stands, None when it is unknown. Durable when this returns.
+
+        `events` are what the log holds of work that never began.
+        """
+        found = await self._store.cancel(submission_id, reason, now=self._clock.now_ms(), events=events)
         if found is not None and found.outcome is not None:
             self._expected.discard(submission_id)
         attempt = self._workers.find(submission_id)

@@ -112,5 +112,5 @@ class RowWriter:
 def rows_of(
     events: Sequence[Event], log: str, stream: str = "", settings: LogSettings | None = None
 ) -> tuple[EventRow, ...]:
-    """Return the rows for events under the indices they have, for `Admission.events`. They must not be deltas."""
+    """Return the rows for events under the indices they have, for a log that nobody writes. They must not be deltas."""
     return RowWriter(log, stream, settings or LogSettings()).rows(events, lambda index: index)

@@ -13,7 +13,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from flue.durable.records import Admission, Outcome, Run
+from flue.durable.records import Admission, EventRow, Outcome, Run, Submission
 from flue.engine.attempt import (
     EXHAUSTED_ATTEMPTS,
     Attempt,
@@ -28,6 +28,7 @@ from flue.engine.attempt import (
 )
 from flue.engine.catalog import AgentEntry, Deployment, WorkflowEntry
 from flue.engine.place import RESERVED, Place, Site
+from flue.engine.row_writer import rows_of
 from flue.engine.run_steps import RunSteps
 from flue.errors import DurabilityError, OperationError, UsageError
 from flue.events import Emitter, RunEnd, RunResume, Scope, iso_time
@@ -58,7 +59,7 @@ class Runs:
             deployment,
             id=submission.instance or submission.id,
             payload=json.loads(submission.payload),
-            scope=Scope(run_id=submission.id, instance_id=submission.instance or None),
+            scope=_scope(submission),
             first=first,
             steps=steps,
         )
@@ -70,6 +71,14 @@ class Runs:
             return run.interrupted(self._replacement(attempt))
         with using_registrations(deployment.runtime.registrations):
             return await run.drive()
+
+    def log_unbegun(self, submission: Submission, outcome: Outcome) -> tuple[EventRow, ...]:
+        """Return the whole log of a run that ends before it began; nothing for what is no run."""
+        if submission.kind != "workflow":
+            return ()
+        stream = f"{submission.target}/{submission.instance}" if submission.instance else ""
+        end = RunEnd(_scope(submission), 0, self._site.clock.now_ms(), True, 0, None, error_info(outcome.error or ""))
+        return rows_of([end], submission.id, stream, self._site.log)
 
     def _replacement(self, attempt: Attempt) -> Admission:
         submission = attempt.submission
@@ -86,6 +95,10 @@ class Runs:
             timeout_ms=submission.time_left_ms,
             reserve=RESERVED,
         )
+
+
+def _scope(submission: Submission) -> Scope:
+    return Scope(run_id=submission.id, instance_id=submission.instance or None)
 
 
 class _Run:

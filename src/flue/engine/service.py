@@ -279,7 +279,9 @@ class Service:
 
     async def abort(self, submission_id: str, reason: str = "Aborted.") -> Submission | None:
         """Have a prompt or a run aborted; return it as it then stands, None when it is unknown."""
-        return await self.engine.abort(submission_id, reason)
+        found = await self.store.get_submission(submission_id)
+        events = () if found is None else self._runs.log_unbegun(found, Outcome.aborted(reason))
+        return await self.engine.abort(submission_id, reason, events=events)
 
     async def decide(
         self,

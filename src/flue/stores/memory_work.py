@@ -11,6 +11,7 @@ from flue.durable.records import (
     Admitted,
     Claim,
     Claimant,
+    EventRow,
     JournalRecord,
     Message,
     Outcome,
@@ -179,17 +180,22 @@ class MemoryWork(MemoryRows):
 
         return done(work)
 
-    def cancel(self, submission_id: str, reason: str, *, now: int) -> Awaitable[Submission | None]:
+    def cancel(
+        self, submission_id: str, reason: str, *, now: int, events: Sequence[EventRow] = ()
+    ) -> Awaitable[Submission | None]:
         """See `flue.durable.port.DurableStore`."""
 
         def work() -> Submission | None:
             row = self._all.get(submission_id)
             if row is None or row.state == "settled" or row.cancel_reason is not None:
                 return row
+            if row.started_at is None:
+                self.check_events(events)
             row = self._all[row.id] = replace(row, cancel_reason=reason)
             if row.state == "running":
                 self._listeners.tell([Wake("cancel", row.owner or "")])
             elif row.started_at is None:
+                self.add_events(events)
                 self._end(row, Outcome.aborted(reason), now)
             elif row.state == "parked":
                 self._wake(row)

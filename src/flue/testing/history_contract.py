@@ -146,6 +146,33 @@ class HistoryContract(Opening):
             assert await store.read_stream("agent:a", after=offsets[4], limit=3) == found[5:8]
             assert await store.read_stream("agent:b") == []
 
+    # DUR-36
+    async def test_what_never_began_has_the_log_that_came_with_its_end_and_what_began_its_own(
+        self, tmp_path: Path
+    ) -> None:
+        async with self.opened(tmp_path) as store:
+            for id in ("s1", "s2", "s3"):
+                await store.admit(admission(id, reserve=2), now=0)
+            claim = await claim_one(store, "a1")
+            await store.cancel("s1", "enough", now=1, events=(EventRow("s1", 0, 0, "wrong", "agent:a"),))
+            await store.cancel("s2", "enough", now=1, events=(EventRow("s2", 0, 1, "the end", "agent:a"),))
+            await store.cancel("s2", "twice", now=2, events=(EventRow("s2", 0, 1, "again", "agent:a"),))
+            assert rows(await store.read_events("s2")) == [(0, 1, "the end")]
+            assert rows(await store.read_stream("agent:a")) == [(0, 1, "the end")]
+            await store.settle(claim, Outcome("aborted"), now=3, writes=Writes(events=(EventRow("s1", 0, 0, "right"),)))
+            assert rows(await store.read_events("s1")) == [(0, 0, "right")]
+
+    # DUR-06
+    async def test_an_abort_whose_log_cannot_be_written_ends_nothing(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.admit(admission("s1", reserve=2), now=0)
+            refused = store.cancel("s1", "enough", now=1, events=(EventRow("s1", 0, 2, "too long"),))
+            assert await code_of(refused) == "event_index"
+            found = await store.get_submission("s1")
+            assert found is not None
+            assert (found.state, found.cancel_reason) == ("queued", None)
+            assert await store.read_events("s1") == []
+
     async def test_next_due_names_the_lease_of_another_owner(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             await store.enlist("one", now=0, lease_until=700)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from flue.durable.records import Admission, Admitted, Claim, Message, Outcome, Submission, Wait, Writes
+from flue.durable.records import Admission, Admitted, Claim, EventRow, Message, Outcome, Submission, Wait, Writes
 from flue.stores.sql import events, sessions
 from flue.stores.sql.admission import admit
 from flue.stores.sql.rows import TIME_LEFT, end, find, hold, lock_lane, set_ready
@@ -113,7 +113,7 @@ def restart(tx: Transaction, claim: Claim, admission: Admission, encoded: Encode
     return admit(tx, linked, now, replaces=claim.id)
 
 
-def cancel(tx: Transaction, id: str, reason: str, now: int) -> Submission | None:
+def cancel(tx: Transaction, id: str, reason: str, now: int, log: Sequence[EventRow]) -> Submission | None:
     """Ask for an abort, and do what can be done about it at once."""
     found = tx.row("SELECT lane FROM submissions WHERE id = ?", id)
     if found is None:
@@ -133,6 +133,7 @@ def cancel(tx: Transaction, id: str, reason: str, now: int) -> Submission | None
     elif started_at is None:
         submission = find(tx, id)
         assert submission is not None
+        events.append(tx, log)
         end(tx, submission, Outcome.aborted(reason), now, depth=depth, first=state != "waiting")
     elif state == "parked":
         set_ready(tx, sequence, home)

@@ -14,6 +14,7 @@ from flue.durable.records import (
     Admitted,
     Claim,
     Claimant,
+    EventRow,
     JournalRecord,
     Message,
     Outcome,
@@ -179,9 +180,13 @@ class SqlStore(ABC):
             claim, encoded, lambda tx: progress.restart(tx, claim, admission, encoded, error=error, now=now)
         )
 
-    def cancel(self, submission_id: str, reason: str, *, now: int) -> Awaitable[Submission | None]:
+    def cancel(
+        self, submission_id: str, reason: str, *, now: int, events: Sequence[EventRow] = ()
+    ) -> Awaitable[Submission | None]:
         """See `flue.durable.port.DurableStore`."""
-        return self._submit(lambda tx: progress.cancel(tx, submission_id, reason, now), touches=(submission_id,))
+        return self._submit(
+            lambda tx: progress.cancel(tx, submission_id, reason, now, events), touches=(submission_id,)
+        )
 
     def deliver(self, address: str, message: Message, *, now: int) -> Awaitable[bool]:
         """See `flue.durable.port.DurableStore`."""
