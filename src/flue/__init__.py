@@ -15,7 +15,7 @@ Rooms, innermost first; a room imports only rooms above it:
     server                                            ASGI: agents, workflows and runs over HTTP and WebSockets
     sdk                                               the client of a deployed app
     cloudflare                                        the Workers target: Durable Objects, bindings, sockets that sleep
-    serve                                             a project as a server process: versions, admission, its end
+    serve                                             a project as one server process or several, and their end
     build                                             what `flue build` writes
     dev                                               the development servers
     testing, cli

@@ -94,7 +94,14 @@ def serving(root: Path, command: str = "start", *options: str, **environment: st
     """Run a command on a project; a process that is still there at the end is killed."""
     arguments = [sys.executable, "-c", CODE, command, "--port", "0", *options]
     env = {**os.environ, **environment}
-    with subprocess.Popen(arguments, cwd=root, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        arguments,
+        cwd=root,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        process_group=0,  # as a shell starts it: `os.killpg` is Ctrl-C
+    ) as process:
         server = None
         try:
             server = Server(process, command)

@@ -18,6 +18,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from flue.serve.listening import WAITING_CONNECTIONS, Shared
 from flue.serve.socket_protocol import BoundedSocket
 from flue.serve.stalled import end_stalled
 from flue.server.sockets.frames import MAX_MESSAGE_BYTES
@@ -248,6 +249,8 @@ async def served(app: ASGIApp, listening: socket.socket, *, trust_proxy: bool, g
         proxy_headers=trust_proxy,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        workers=1,  # or it reads WEB_CONCURRENCY
+        backlog=1 if isinstance(listening, Shared) else WAITING_CONNECTIONS,
     )
     waiting: Any = grace + _AFTER_CUT_SECONDS
     config.timeout_graceful_shutdown = waiting  # declared as whole seconds, used as any number

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 _LOGGERS = ("flue", "uvicorn.error", "asyncio")
 # Said by asyncio for each piece of an answer whose client has just left; nobody needs to do anything about it.
@@ -13,8 +15,15 @@ _CLIENT_LEFT = "socket.send() raised exception."
 
 
 def say(text: str) -> None:
-    """Write a line of Flue's own to stderr."""
-    print(f"[flue] {text}", file=sys.stderr, flush=True)  # noqa: T201 - what a server process is started for
+    """Write a line of Flue's own to stderr, in one piece: several processes may write there."""
+    sys.stderr.write(f"[flue] {text}\n")
+    sys.stderr.flush()
+
+
+def say_received(number: int) -> None:
+    """Write that a signal came and what follows, to the descriptor: its handler may have interrupted a write."""
+    with suppress(OSError):  # nobody reads it any more
+        os.write(2, f"\n[flue] Received {signal.Signals(number).name}, shutting down…\n".encode())
 
 
 @contextmanager

@@ -2,6 +2,9 @@
 
 The first SIGTERM or SIGINT asks for an end in good order; a thread of its own ends the process when that takes too
 long, and at once after the second signal. Ending it at once loses nothing that was accepted: that is on disk.
+
+A worker (`flue.serve.worker`) is told by its supervisor, and often by somebody else as well: a terminal and systemd
+send their signal to all processes. It ends in good order at the first, says nothing, and takes no other for the second.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 
+from flue.serve.logs import say_received
+
 EXIT_SECONDS = 4.5
 """From the first signal to the end at the latest. Where processes are supervised, the custom is to kill after 10 s."""
 
@@ -34,9 +39,13 @@ _FROM_PYTHON = 0x80
 
 
 class Stop:
-    """Whether the process is to end. `received` is the signal that said so."""
+    """Whether the process is to end. `received` is the signal that said so.
 
-    def __init__(self) -> None:
+    `supervisor` is the descriptor of a worker's channel: its end is that of the supervisor, and then of the worker.
+    """
+
+    def __init__(self, supervisor: int | None = None) -> None:
+        self._supervisor = supervisor
         self.received: int | None = None
         self._at = 0.0
         self._asked = asyncio.Event()
@@ -82,7 +91,9 @@ class Stop:
         previous = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         # The interpreter itself also tells of signals: the handler waits while the main thread is busy in a library.
         woken = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-        threading.Thread(target=_watch, args=(reading,), name="flue exit", daemon=True).start()
+        threading.Thread(target=_watch, args=(reading, self._supervisor), name="flue exit", daemon=True).start()
+        if self._supervisor is not None:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)  # held back since its supervisor started it
         try:
             yield
         finally:
@@ -97,8 +108,8 @@ class Stop:
         if self.received is not None:
             return
         self.received, self._at = number, time.monotonic()
-        # To the descriptor itself: the handler may have interrupted a write to sys.stderr.
-        os.write(2, f"\n[flue] Received {signal.Signals(number).name}, shutting down…\n".encode())
+        if self._supervisor is None:
+            say_received(number)
         self._loop.call_soon_threadsafe(self._ask)
 
     def _ask(self) -> None:
@@ -123,16 +134,22 @@ def collecting_rarely() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def _watch(reading: int) -> None:
-    """End the process some time after the first signal, and with the second."""
+def _watch(reading: int, supervisor: int | None) -> None:
+    """End the process some time after the first signal, and with the second; begin when the supervisor has gone."""
     told = {_FROM_PYTHON: 0, 0: 0}
     last = None
     end: float | None = None
+    watched = [reading] if supervisor is None else [reading, supervisor]
     while True:
-        ready, _, _ = select.select([reading], [], [], None if end is None else max(0.0, end - time.monotonic()))
+        ready, _, _ = select.select(watched, [], [], None if end is None else max(0.0, end - time.monotonic()))
         if not ready:
             os.write(2, b"[flue] Not all ended in time; what was accepted goes on after the next start.\n")
             _exit(last)
+        if supervisor in ready:
+            watched.remove(supervisor)
+            os.kill(os.getpid(), signal.SIGTERM)
+        if reading not in ready:
+            continue
         data = os.read(reading, 64)
         if not data:
             os.close(reading)
@@ -144,7 +161,7 @@ def _watch(reading: int) -> None:
             last = number
             told[byte & _FROM_PYTHON] += 1
             end = end or time.monotonic() + EXIT_SECONDS
-        if max(told.values()) > 1:
+        if max(told.values()) > 1 and supervisor is None:
             _exit(last)
 
 

@@ -6,11 +6,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flue.errors import ConfigError
 from flue.project.config import Config, load_config
 from flue.project.env import EnvFile, load_env
-from flue.project.loader import Project, build_schemas, load_project
+
+if TYPE_CHECKING:
+    from flue.project.loader import Project
 
 
 @dataclass(slots=True)
@@ -69,6 +72,8 @@ class Source:
 
     def load(self, config: Config) -> Project:
         """Load the modules, and check the schemas of their tools. Raises `ConfigError`; nothing stays behind then."""
+        from flue.project.loader import build_schemas, load_project  # a supervisor of workers loads none
+
         project = load_project(config=config)
         try:
             build_schemas(project)

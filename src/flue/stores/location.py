@@ -28,7 +28,7 @@ def open_store(where: str | PathLike[str] | None) -> DurableStore:
 
     Raises `UsageError`: `invalid_store` for any other URL, `missing_package` without the extra.
     """
-    if where is None or where == "memory:":
+    if where is None or (isinstance(where, str) and is_memory(where)):
         from flue.stores.memory import MemoryStore
 
         return MemoryStore()
@@ -53,6 +53,11 @@ def store_from_env(env: Mapping[str, Any], default: str | PathLike[str] | None) 
     """
     where = str(env.get(DATABASE_URL) or "").strip()
     return open_store(where or default)
+
+
+def is_memory(where: str) -> bool:
+    """Say whether an address is that of a store that lives in the memory of one process."""
+    return where.strip() == "memory:"
 
 
 def _is_url(where: str) -> bool:
