@@ -1,4 +1,4 @@
-"""Durable work in a SQLite file: how much shares an fsync, how soon work is claimed, how soon it is taken up again.
+"""Durable work: how much shares an fsync of a SQLite file, how soon work is claimed, how soon it is taken up again.
 
 `python -m benchmarks.work VARIANT FOLDER` prints samples as JSON.
 """
@@ -9,18 +9,17 @@ import asyncio
 import json
 import random
 import sqlite3
-import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import aclosing
-from itertools import count, repeat
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from benchmarks import counted
 from benchmarks.pace import Pace, watched
-from benchmarks.restart import OPEN_SESSIONS
+from benchmarks.recovery import recovery, takeover
 from benchmarks.rows import share
 from benchmarks.scenarios import Samples
 
@@ -105,85 +104,10 @@ def _connect(path: str) -> sqlite3.Connection:
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=counted.Counting)
 
 
-async def recovery(folder: Path) -> Samples:
-    """1,000 sessions whose process was killed while each waited for its model: how soon the next process asks for it.
-
-    The time counts from the start of the engine, with what it imports; that of the process is measured by itself.
-    """
-    from flue.serve.process import collecting_rarely
-
-    _killed_with_open_sessions(folder)
-    asked: list[tuple[float, float]] = []
-    everybody = asyncio.Event()
-
-    async def answer(request: Any) -> str:
-        asked.append((began, time.perf_counter()))
-        if len(asked) == OPEN_SESSIONS:
-            everybody.set()
-        await everybody.wait()
-        return "Here I am."
-
-    with watched() as pace, collecting_rarely():  # as servers do
-        began, spent = time.perf_counter(), time.process_time()
-        async with _sessions(folder, answer) as service:
-            await service.start()
-            await everybody.wait()
-            spent = time.process_time() - spent
-    in_ms, even_ms = _both(pace, asked)
-    return {
-        "went_on_ms_p50": [share(in_ms, 0.5)],
-        "went_on_ms_p99": [share(in_ms, 0.99)],
-        "went_on_even_ms_p99": [share(even_ms, 0.99)],
-        "lost": [pace.lost],
-        "cpu_ms": [spent / OPEN_SESSIONS * 1000],
-    }
-
-
-def _killed_with_open_sessions(folder: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.work", "open_sessions", str(folder), str(OPEN_SESSIONS)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "open\n"
-        process.kill()
-
-
-async def open_sessions(folder: Path, sessions: int) -> None:
-    """Open so many sessions, say so, and wait for the end."""
-    from flue.testing import hang
-
-    asked, everybody = count(1), asyncio.Event()
-
-    def answer(request: Any) -> Any:
-        if next(asked) == sessions:
-            everybody.set()
-        return hang()
-
-    async with _sessions(folder, answer) as service:
-        for number in range(sessions):
-            await service.dispatch("clerk", f"customer-{number}", "Are you there?")
-        await everybody.wait()
-        print("open", flush=True)
-        await asyncio.Event().wait()
-
-
-def _sessions(folder: Path, answer: Callable[[Any], Any]) -> Any:
-    from flue import create_agent
-    from flue.engine.catalog import AgentEntry, Catalog
-    from flue.engine.engine import EngineSettings
-    from flue.host import open_service
-    from flue.stores import SqliteStore
-    from flue.testing import ScriptedModel
-
-    offers = Catalog.of([AgentEntry("clerk", create_agent(model=ScriptedModel(repeat(answer))))], [])
-    settings = EngineSettings(concurrency=OPEN_SESSIONS)
-    return open_service(offers, store=SqliteStore(folder / "flue.db"), env={}, settings=settings)
-
-
 VARIANTS: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
-    function.__name__: function for function in (admissions, paced, recovery, open_sessions)
+    function.__name__: function for function in (admissions, paced, recovery, takeover)
 }
 
 
 if __name__ == "__main__":
-    variant, folder, *options = sys.argv[1:]
-    print(json.dumps(asyncio.run(VARIANTS[variant](Path(folder), *map(int, options)))))
+    print(json.dumps(asyncio.run(VARIANTS[sys.argv[1]](Path(sys.argv[2])))))

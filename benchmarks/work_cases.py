@@ -13,14 +13,14 @@ from benchmarks.rows import Case, Row
 from benchmarks.scenarios import Samples, Task
 from benchmarks.work import PACE, SESSIONS
 
-HEADINGS = {"work": "Accepted work, SQLite store, every commit on disk"}
+HEADINGS = {"work": "Accepted work, every commit on disk; SQLite where nothing else is said"}
 PER_FSYNC_GOAL, CLAIM_GOAL, CLAIM_GOAL_MS, RECOVERY_GOAL_MS = 20.0, 4.0, 20.0, 2000.0
 
 
 def cases(*, quick: bool) -> Iterator[Case]:
     """Yield the measurements of one round."""
-    admissions, paced, recovery = (
-        Task("work", "flue", "", variant=variant) for variant in ("admissions", "paced", "recovery")
+    admissions, paced, recovery, takeover = (
+        Task("work", "flue", "", variant=variant) for variant in ("admissions", "paced", "recovery", "takeover")
     )
     yield Case("work", f"{SESSIONS} sessions at once: admissions an fsync", admissions, "per_fsync")
     yield Case("work", f"{SESSIONS} sessions at once: fsyncs to a claim, p99", admissions, "claim_fsyncs_p99")
@@ -30,6 +30,7 @@ def cases(*, quick: bool) -> Iterator[Case]:
         yield Case(
             "work", f"{OPEN_SESSIONS:,} open sessions after a kill: ms, p99, even", recovery, "went_on_even_ms_p99"
         )
+        yield Case("work", "… at another node of Postgres: ms, p99, even", takeover, "went_on_even_ms_p99")
         restart = Task("restart", "flue", "")
         yield Case("work", "… of `flue start`, models over HTTP: ms, p99, even", restart, "went_on_even_ms_p99")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import original, restart, scenarios, server, work, work_cases
+from benchmarks import original, recovery, restart, scenarios, server, work, work_cases
 from benchmarks.__main__ import main
 from benchmarks.cases import cases, row
 from benchmarks.rows import Case
@@ -108,11 +108,13 @@ def test_the_originals_row_compares_it_with_ours() -> None:
 @pytest.mark.e2e
 @pytest.mark.parametrize("case", [*work_cases.cases(quick=False)], ids=lambda case: case.metric)
 async def test_accepted_work_is_measured(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"SECONDS": 0.05, "WARM_UP_SECONDS": 0.01, "OPEN_SESSIONS": 3}.items():
+    for name, value in {"SECONDS": 0.05, "WARM_UP_SECONDS": 0.01}.items():
         monkeypatch.setattr(work, name, value)
-    monkeypatch.setattr(restart, "OPEN_SESSIONS", 3)
+    for module in (recovery, restart):
+        monkeypatch.setattr(module, "OPEN_SESSIONS", 3)
     if case.task.scenario == "work":
         samples = await work.VARIANTS[case.task.variant](tmp_path)
+        require("missing" not in samples, str(samples.get("missing")))
     else:
         samples = await asyncio.to_thread(server.measure, case.task, tmp_path, server.QUICK)
     assert all(value > 0 or name == "lost" for name, values in samples.items() for value in values)
