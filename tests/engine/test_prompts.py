@@ -504,3 +504,18 @@ async def test_a_result_is_that_of_its_own_call_also_where_the_model_uses_an_id_
     *before, last = texts(message for message in messages if isinstance(message, ToolResultMessage))
     assert before == ["toolResult: work 1 is done"] * 2
     assert "outcome of this call is unknown" in last
+
+
+# DUR-29
+async def test_an_answer_that_was_streaming_when_its_process_died_is_gone_on_with() -> None:
+    async def script(service: Service) -> None:
+        await service.prompt("chat", "ann", "What is it?")
+        await service.deployment.runtime.clock.sleep(60)
+
+    model = ScriptedModel([["The answer is ", hang()], "forty-two."])
+    store, offers = MemoryStore(), catalog({"chat": flue.create_agent(model=model)})
+    await crash(offers, store, 10_000, script)
+    [submission] = await store.list_lane(LANE)
+    async with serving(offers, store) as service:
+        assert json.loads((await settled(service, submission.id)).result or "")["text"] == "The answer is forty-two."
+    assert "assistant: The answer is " in texts(model.requests[-1].messages)

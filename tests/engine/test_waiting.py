@@ -15,8 +15,9 @@ from flue.engine import engine
 from flue.engine.admissions import session_lane
 from flue.engine.service import Service, Ticket
 from flue.harness.files_note import NEW_SANDBOX
+from flue.messages import Usage
 from flue.stores import MemoryStore
-from flue.testing import RecordedRequest, ScriptedModel, call
+from flue.testing import RecordedRequest, ScriptedModel, call, hang
 from tests.engine.scenes import MOMENTS, catalog, conversation, crash, serving, settled, texts
 
 
@@ -163,6 +164,28 @@ async def test_a_decision_is_taken_by_another_process_and_the_call_runs_once() -
         await service.decide("chat", "ann", "d1", approved=True)
         assert "Deployed to prod." in ((await settled(service, tickets[0].id)).result or "")
     assert careful.ran == ["begun", "prod"]
+
+
+# DUR-33
+async def test_a_call_is_run_by_another_process_also_where_the_model_used_its_id_before() -> None:
+    careful, store = Careful(), MemoryStore()
+    deploys = [call("deploy", {"place": place}, id="d1") for place in ("test", "prod")]
+    agent = flue.create_agent(model=ScriptedModel([*deploys, "Done."]), tools=careful.tools)
+    offers, tickets = catalog({"chat": agent}), list[Ticket]()
+
+    async def ship(service: Service) -> None:
+        tickets.append(await service.prompt("chat", "ann", "Ship it."))
+        await parked(tickets[0])
+        await service.decide("chat", "ann", "d1", approved=True)
+        await service.engine.outcome(tickets[0].id, until=lambda found: found.state == "parked" and careful.ran != [])
+
+    await crash(offers, store, 10_000, ship)
+    assert careful.ran == ["test"]
+    async with serving(offers, store) as service:
+        await service.start()
+        await service.decide("chat", "ann", "d1", approved=True)
+        assert (await settled(service, tickets[0].id)).kind == "completed"
+    assert careful.ran == ["test", "prod"]
 
 
 # DUR-33
@@ -438,6 +461,32 @@ async def test_a_budget_is_kept_by_another_process() -> None:
         await service.start()
         await service.raise_budget("chat", "ann", {"turns": 3})
         assert (await settled(service, tickets[0].id)).kind == "completed"
+
+
+# DUR-33
+@pytest.mark.parametrize("budget", [{"turns": 2}, {"tokens": 150}], ids=["turns", "tokens"])
+async def test_what_a_prompt_spent_before_its_process_died_counts_for_its_budget(budget: dict[str, float]) -> None:
+    asked = asyncio.Event()
+
+    def stall(_: RecordedRequest) -> Any:
+        asked.set()
+        return hang()
+
+    note = call("note", {"text": "Again."})
+    model = ScriptedModel([note, stall, note, note, note], usage=Usage(input=90, output=10))
+    offers = catalog({"chat": flue.create_agent(model=model, tools=[Careful().tools[1]], budget=budget)})
+    store, tickets = MemoryStore(), list[Ticket]()
+
+    async def spend(service: Service) -> None:
+        tickets.append(await service.prompt("chat", "ann", "Go."))
+        await asked.wait()
+
+    await crash(offers, store, 10_000, spend)
+    async with serving(offers, store) as service:
+        await service.start()
+        await service.engine.outcome(tickets[0].id, until=parked_twice)
+    said = texts(await conversation(store, "chat", "ann"))
+    assert said == ["user: Go.", *["assistant: ", "toolResult: Noted."] * 2]
 
 
 # DUR-26
