@@ -91,7 +91,8 @@ class Stop:
         previous = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         # The interpreter itself also tells of signals: the handler waits while the main thread is busy in a library.
         woken = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-        threading.Thread(target=_watch, args=(reading, self._supervisor), name="flue exit", daemon=True).start()
+        watching = (reading, self._supervisor, self._end_alone)
+        threading.Thread(target=_watch, args=watching, name="flue exit", daemon=True).start()
         if self._supervisor is not None:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)  # held back since its supervisor started it
         try:
@@ -111,6 +112,14 @@ class Stop:
         if self._supervisor is None:
             say_received(number)
         self._loop.call_soon_threadsafe(self._ask)
+
+    def _end_alone(self) -> None:
+        """End as at SIGTERM, from another thread."""
+        assert self._loop is not None
+        if self.received is None:
+            self.received, self._at = signal.SIGTERM, time.monotonic()
+            with contextlib.suppress(RuntimeError):  # the loop has come to its end by itself
+                self._loop.call_soon_threadsafe(self._ask)
 
     def _ask(self) -> None:
         self._asked.set()
@@ -134,8 +143,8 @@ def collecting_rarely() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def _watch(reading: int, supervisor: int | None) -> None:
-    """End the process some time after the first signal, and with the second; begin when the supervisor has gone."""
+def _watch(reading: int, supervisor: int | None, gone: Callable[[], None]) -> None:
+    """End the process some time after the first signal, and with the second. Call `gone` when the supervisor has."""
     told = {_FROM_PYTHON: 0, 0: 0}
     last = None
     end: float | None = None
@@ -143,18 +152,18 @@ def _watch(reading: int, supervisor: int | None) -> None:
     while True:
         ready, _, _ = select.select(watched, [], [], None if end is None else max(0.0, end - time.monotonic()))
         if not ready:
-            os.write(2, b"[flue] Not all ended in time; what was accepted goes on after the next start.\n")
+            with contextlib.suppress(OSError):  # nobody reads it any more
+                os.write(2, b"[flue] Not all ended in time; what was accepted goes on after the next start.\n")
             _exit(last)
-        if supervisor in ready:
-            watched.remove(supervisor)
-            os.kill(os.getpid(), signal.SIGTERM)
-        if reading not in ready:
-            continue
-        data = os.read(reading, 64)
-        if not data:
+        data = os.read(reading, 64) if reading in ready else None
+        if data == b"":
             os.close(reading)
             return
-        for byte in data:
+        if supervisor in ready:
+            watched.remove(supervisor)
+            end = end or time.monotonic() + EXIT_SECONDS
+            gone()
+        for byte in data or b"":
             number = byte & ~_FROM_PYTHON
             if number not in _SIGNALS:
                 continue
