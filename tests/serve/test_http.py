@@ -144,3 +144,23 @@ def test_a_port_that_is_taken_is_named_with_the_way_out() -> None:
 def test_the_address_shown_is_one_to_open(host: str, shown: str) -> None:
     with listen("127.0.0.1", 0) as listening:
         assert url_of(host, listening) == f"http://{shown}:{listening.getsockname()[1]}"
+
+
+async def test_a_handshake_that_comes_as_the_server_ends_is_refused_once(caplog: pytest.LogCaptureFixture) -> None:
+    listening, came = listen("127.0.0.1", 0), asyncio.Event()
+
+    async def refusing(scope: Any, receive: Any, send: Any) -> None:
+        came.set()
+        while listening.fileno() >= 0:  # noqa: ASYNC110 - it is to be answered right after that
+            await asyncio.sleep(0)
+        await send({"type": "websocket.http.response.start", "status": 503, "headers": []})
+        await send({"type": "websocket.http.response.body", "body": b""})
+
+    async with http.served(refusing, listening, trust_proxy=False, grace=0.5):
+        reader, writer = await asyncio.open_connection(*listening.getsockname())
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n")
+        writer.write(b"sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
+        await came.wait()
+    assert await status(reader) in (500, 503)
+    writer.close()
+    assert not caplog.records

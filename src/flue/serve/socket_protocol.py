@@ -34,6 +34,16 @@ class BoundedSocket(WebSocketsSansIOProtocol):
         if message["type"] == "websocket.http.response.body" and self.close_sent:
             self.handshake_complete = True
 
+    def send_500_response(self) -> None:
+        """Refuse a handshake that the application has not answered; it may be about to, and finds the client gone.
+
+        uvicorn would answer it twice, and fail over that: whoever comes in the moment in which the server ends.
+        """
+        refused = not self.handshake_complete and self.initial_response is None
+        super().send_500_response()
+        if refused:
+            self.handshake_complete = self.disconnected = True
+
     def resume_writing(self) -> None:
         """Go on, also with reading, where no message waits to be read."""
         super().resume_writing()
