@@ -66,9 +66,9 @@ bench: $(BENCH)/installed ## Measure beside raw httpx2, other frameworks and the
 faults: $(VENV)/installed-dev ## Run the tests that kill processes, break disks and run hostile scripts
 	@$(PYTEST) -m 'faults or properties' --hypothesis-profile=thorough
 
-chaos: $(VENV)/installed-dev ## Long runs: make chaos KILLS=10000 CUTS=100000 MINUTES=60 [SEED=…], any of them
+chaos: $(VENV)/installed-dev ## Long runs: make chaos KILLS=10000 CUTS=100000 MINUTES=60 [SEED=… WORKERS=2], any of them
 	@test -n '$(KILLS)$(CUTS)$(MINUTES)' || { echo 'Say how long: KILLS= of servers, power CUTS=, MINUTES= of three nodes on Postgres.' >&2; exit 2; }
-	@FLUE_KILLS=$(KILLS) FLUE_POWER_CUTS=$(CUTS) FLUE_SECONDS=$$((60 * $(or $(MINUTES),0))) FLUE_SEED=$(SEED) \
+	@FLUE_KILLS=$(KILLS) FLUE_POWER_CUTS=$(CUTS) FLUE_SECONDS=$$((60 * $(or $(MINUTES),0))) FLUE_SEED=$(SEED) FLUE_WORKERS=$(WORKERS) \
 		$(PYTEST) -s -m 'faults or e2e' $(if $(KILLS),tests/faults/test_kills.py) \
 		$(if $(CUTS),tests/stores/test_power_cut.py) $(if $(MINUTES),tests/faults/test_nodes.py)
 

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
@@ -32,6 +33,13 @@ class Server:
         """End it without a word."""
         os.kill(self.pid, signal.SIGKILL)
 
+    def workers(self) -> list[int]:
+        """Return the process ids of its workers, where it has some."""
+        found = subprocess.run(
+            ["ps", "-o", "pid=", "--ppid", str(self.pid)], capture_output=True, text=True, check=False
+        )
+        return [int(pid) for pid in found.stdout.split()]
+
     async def stop(self) -> int:
         """End it in good order; return its exit status."""
         os.kill(self.pid, signal.SIGTERM)
@@ -47,8 +55,9 @@ class Server:
 class Fleet:
     """Servers that share one listening socket: who asks while there is none waits for the next."""
 
-    def __init__(self, setting: Setting, errors: Path) -> None:
+    def __init__(self, setting: Setting, errors: Path, workers: int = 1) -> None:
         self.setting = setting
+        self.workers = workers
         self.errors = errors
         self._listening = socket.socket()
         self._listening.bind(("127.0.0.1", 0))
@@ -79,7 +88,7 @@ class Fleet:
         """Start a server; it may not answer yet."""
         assert self._nursery is not None
         assert self._nursery.stdin is not None
-        order = {"listen": self._listening.fileno(), **asdict(self.setting)}
+        order = {"listen": self._listening.fileno(), "workers": self.workers, **asdict(self.setting)}
         self._nursery.stdin.write(json.dumps(order).encode() + b"\n")
         return await asyncio.wait_for(self._starting.get(), PATIENCE)
 
@@ -117,9 +126,9 @@ class Fleet:
 
 
 @asynccontextmanager
-async def fleet(setting: Setting, errors: Path) -> AsyncIterator[Fleet]:
+async def fleet(setting: Setting, errors: Path, workers: int = 1) -> AsyncIterator[Fleet]:
     """Open a fleet; what its servers complain of goes to the file `errors`."""
-    opened = Fleet(setting, errors)
+    opened = Fleet(setting, errors, workers)
     await opened.open()
     try:
         yield opened

@@ -1,6 +1,7 @@
 """`python -m tests.faults.nursery`: starts servers of the office in no time, by forking a process that has it loaded.
 
-It takes lines of JSON from its standard input, `{"listen": <descriptor>, …Setting}`, and forks a server for each. On
+It takes lines of JSON from its standard input, `{"listen": <descriptor>, "workers": 1, …Setting}`, and forks a server,
+or the supervisor of one that has several workers, for each. On
 its standard output it says `started <pid>` and `ended <pid> <status>` of each, and the server itself `ready <pid>` when
 its engine runs. It ends with its input.
 """
@@ -22,13 +23,17 @@ from flue.serve.http import served
 from flue.serve.process import Stop
 from flue.serve.running import serve_until_stopped
 from flue.serve.site import Site
+from flue.serve.supervisor import Supervisor
 from flue.testing import ProviderServer
 from tests.faults.office import Office, Setting
 
 
 def serve(order: dict[str, Any]) -> int:
     """Be a server until a signal ends it; return the exit status."""
-    listening = socket.socket(fileno=order.pop("listen"))
+    listening, workers = socket.socket(fileno=order.pop("listen")), order.pop("workers")
+    if workers > 1:
+        command = [sys.executable, "-m", "tests.faults.office_worker", json.dumps(order)]
+        return Supervisor(command, workers, listening, lambda _: say("ready", os.getpid())).run()
     app = Office(Setting(**order)).app()
 
     async def serving(stop: Stop) -> None:

@@ -63,9 +63,10 @@ class Scene:
     async def reckon(self, living: Sequence[Server], story: str) -> Figures:
         """Let everything come to rest, end the servers, and raise what is wrong."""
         self.clients.stop()
-        await come_to_rest(self.store, PATIENCE, servers=len(living))  # however much a busy machine has to make up for
+        processes = len(living) * self.servers.workers
+        await come_to_rest(self.store, PATIENCE, servers=processes)  # however much a busy machine has to make up for
         waiting = [f"{name} waits for ever" for name in await self.clients.finish(PATIENCE)]
-        await come_to_rest(self.store, PATIENCE, servers=len(living))
+        await come_to_rest(self.store, PATIENCE, servers=processes)
         for server in living:
             assert await server.stop() == 128 + signal.SIGTERM
         ledger = self.ledger
@@ -92,13 +93,20 @@ class Scene:
 
 @asynccontextmanager
 async def scene(
-    folder: Path, seed: str, address: str, store: SqlStore, *, each: int = 2, lease: float = 30.0
+    folder: Path,
+    seed: str,
+    address: str,
+    store: SqlStore,
+    *,
+    each: int = 2,
+    lease: float = 30.0,
+    workers: int = 1,
 ) -> AsyncIterator[Scene]:
     """Open a scene with so many clients of each kind; no server runs yet. `address` is that of `store`."""
     model, ledger = Model(random.Random(f"{seed} model")), Ledger()  # noqa: S311
     async with ProviderServer(model, record=False) as provider:
         setting = Setting(address, provider.base_url("anthropic-messages"), str(folder / "outside"), lease)
-        async with fleet(setting, folder / "errors.log") as servers:
+        async with fleet(setting, folder / "errors.log", workers) as servers:
             clients = Clients(servers.address, ledger, seed)
             clients.start(each)
             yield Scene(folder, seed, store, servers, clients, ledger, random.Random(seed))  # noqa: S311

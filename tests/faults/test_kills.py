@@ -3,6 +3,7 @@
 Some are told to end, as by a new release, and some of those are killed before they have.
 
 `FLUE_KILLS` is how often (100), in rounds of 50, each with a new file; in every second round two processes share it.
+`FLUE_WORKERS` is how many workers each has (1): with more, every other victim is one of them, and its supervisor stays.
 `FLUE_SEED` gives the first round the chances of a failure, which says where a kill was aimed, not where it hit.
 """
 
@@ -40,6 +41,7 @@ LONGEST_END = 8.0
 # DUR-24
 async def test_a_server_killed_at_any_time_keeps_every_promise(tmp_path: Path) -> None:
     kills = int(os.environ.get("FLUE_KILLS") or KILLS)
+    workers = int(os.environ.get("FLUE_WORKERS") or 1)
     seed = os.environ.get("FLUE_SEED") or token_hex(4)
     figures, rounds = Figures(), range(0, kills, ROUND)
     for number, begin in enumerate(rounds):
@@ -48,7 +50,7 @@ async def test_a_server_killed_at_any_time_keeps_every_promise(tmp_path: Path) -
         folder.mkdir()
         async with (
             aclosing(SqliteStore(folder / "flue.db")) as store,
-            scene(folder, name, str(store.path), store) as on,
+            scene(folder, name, str(store.path), store, workers=workers) as on,
         ):
             story = f"round {number + 1} of {len(rounds)}"
             figures += await kill(on, min(ROUND, kills - begin), 1 + number % 2, story)
@@ -65,6 +67,9 @@ async def kill(on: Scene, kills: int, processes: int, story: str) -> Figures:
             await living[0].answers()
         await pass_by(on, round(chances.random() ** 3 * LONGEST_LIFE))
         await asyncio.sleep(chances.random() * 0.01)  # not only right after something came
+        if on.servers.workers > 1 and living[0].ready.is_set() and chances.random() < 0.5:
+            kill_worker(on, living[0])
+            continue
         victim = living.pop(0)
         ending = asyncio.create_task(end(on, victim))
         if chances.random() < 0.5:
@@ -73,6 +78,13 @@ async def kill(on: Scene, kills: int, processes: int, story: str) -> Figures:
         await ending
         on.clients.check()
     return await on.reckon(living, f"{story}, {kills} kills of {processes} processes")
+
+
+def kill_worker(on: Scene, server: Server) -> None:
+    """Kill one of a server's workers, which is to be replaced."""
+    with contextlib.suppress(ProcessLookupError, IndexError):  # one has just ended, none has come yet
+        os.kill(on.chances.choice(server.workers()), signal.SIGKILL)
+    on.clients.check()
 
 
 async def end(on: Scene, victim: Server) -> None:
