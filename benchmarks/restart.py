@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -97,13 +95,13 @@ def restart(serving: Callable[[Path], AbstractContextManager[Any]], folder: Path
     with serving(folder) as server:
         _post(server.port, "/workflows/open")
         assert models.everybody.wait(WITHIN)
-        os.kill(server.pid, signal.SIGKILL)
+        server.kill()
     models.again()
     with watched() as pace, serving(folder) as server:
         listens = time.perf_counter()
         assert models.everybody.wait(WITHIN)
         spent = server.cpu()
-        os.kill(server.pid, signal.SIGKILL)
+        server.kill()
     in_ms = [(at - server.began) * 1000 for at in models.asked]
     return {
         "listens_ms": [(listens - server.began) * 1000],

@@ -16,6 +16,7 @@ import json
 import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -32,6 +33,7 @@ from benchmarks.scenarios import Samples, Task
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 CONNECTIONS, WARM_UP = 16, 0.5
+WORKERS = 2
 FOLLOWERS, TICKS = 100, 100
 RELOADS = 5
 SCENARIOS = ("answers", "reload", "requests", "decay", "sockets", "follow", "restart")
@@ -72,11 +74,19 @@ class Running:
     pid: int
     began: float
     commits: int = 0
+    workers: bool = False
 
     def cpu(self) -> float:
-        """Return the CPU seconds spent so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Return the CPU seconds spent so far, with those of its workers, if it has some."""
+        stats = [_stat(Path(f"/proc/{self.pid}"))]
+        if self.workers:
+            found = [_stat(process) for process in Path("/proc").iterdir() if process.name.isdigit()]
+            stats += [fields for fields in found if fields[1:2] == [str(self.pid)]]
+        return sum(int(fields[11]) + int(fields[12]) for fields in stats) / os.sysconf("SC_CLK_TCK")
+
+    def kill(self) -> None:
+        """End it without a word, with its workers."""
+        os.killpg(self.pid, signal.SIGKILL)
 
     def memory(self) -> float:
         """Return the resident MB."""
@@ -85,6 +95,14 @@ class Running:
             command = ["ps", "-o", "rss=", "-p", str(self.pid)]
             return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) / 1e3
         return int(statm.read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def _stat(process: Path) -> list[str]:
+    """Return the fields after the name: state, parent, …; none of a process that has ended."""
+    try:
+        return (process / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return []
 
 
 Serving = Callable[[Path], AbstractContextManager[Running]]
@@ -101,11 +119,11 @@ def measure(task: Task, folder: Path, volume: Volume) -> Any:
         case "reload":
             return reload(folder)
         case "requests":
-            return requests(_theirs if theirs else _counted, folder, volume.seconds)
+            return requests(_theirs if theirs else _of(task), folder, volume.seconds)
         case "decay":
             return decay(_theirs if theirs else _counted, folder, *volume.long_run(theirs=theirs))
         case "restart":
-            return restart(_counted, folder)
+            return restart(_of(task), folder)
         case "sockets":
             return sockets(_theirs if theirs else _counted, folder, volume.sockets)
         case _:
@@ -251,21 +269,29 @@ def _started(folder: Path) -> AbstractContextManager[Running]:
     return _flue("start", folder)
 
 
+def _of(task: Task) -> Serving:
+    return _with_workers if task.variant == "workers" else _counted
+
+
 def _counted(folder: Path) -> AbstractContextManager[Running]:
     return _flue("start", folder, module="benchmarks.counted")
 
 
+def _with_workers(folder: Path) -> AbstractContextManager[Running]:
+    return _flue("start", folder, "--workers", str(WORKERS), module="benchmarks.counted")
+
+
 @contextmanager
-def _flue(command: str, folder: Path, module: str = "flue") -> Iterator[Running]:
+def _flue(command: str, folder: Path, *options: str, module: str = "flue") -> Iterator[Running]:
     for name in _WORKFLOWS:
         _save(folder, name, 0)
     (folder / "agents").mkdir(exist_ok=True)
     (folder / "agents" / "idle.py").write_text(_AGENT, encoding="utf-8")
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     began = time.perf_counter()
-    started = [sys.executable, "-m", module, command, "--port", "0", "--root", str(folder)]
+    started = [sys.executable, "-m", module, command, "--port", "0", "--root", str(folder), *options]
     with subprocess.Popen(
-        started, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+        started, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, process_group=0
     ) as process:
         assert process.stderr is not None
         server = None
@@ -274,7 +300,7 @@ def _flue(command: str, folder: Path, module: str = "flue") -> Iterator[Running]
             while not (found := re.search(r"http://[^:]+:(\d+)", said)):
                 said = process.stderr.readline()
                 assert said, f"flue {command} ended"
-            server = Running(int(found[1]), process.pid, began)
+            server = Running(int(found[1]), process.pid, began, workers="--workers" in options)
             yield server
         finally:
             process.terminate()

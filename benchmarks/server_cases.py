@@ -7,7 +7,7 @@ from statistics import median
 
 from benchmarks.rows import Case, Row
 from benchmarks.scenarios import Samples, Task
-from benchmarks.server import CONNECTIONS, FOLLOWERS, TICKS
+from benchmarks.server import CONNECTIONS, FOLLOWERS, TICKS, WORKERS
 
 HEADINGS = {
     "serve": "A server on a few modules: wall ms",
@@ -34,6 +34,7 @@ def cases(*, quick: bool) -> Iterator[Case]:
     flue, theirs = (Task("requests", contender, "") for contender in both)
     yield Case("requests", NAMES["flue"], flue, "per_second")
     yield Case("requests", "    requests an fsync", flue, "per_fsync")
+    yield Case("requests", f"    with {WORKERS} workers", Task("requests", "flue", "", variant="workers"), "per_second")
     yield Case("requests", NAMES["original"], theirs, "per_second")
     for section in ("decay", "sockets", "follow"):
         for contender in both[: 1 if quick else 2]:
@@ -84,6 +85,8 @@ def _requests(case: Case, samples: Samples, other: Samples | None) -> Row:
     if case.metric == "per_fsync":
         return _above(case, samples, "", PER_FSYNC_GOAL)
     note = f"{median(samples['cpu_ms']):.2f} ms CPU"
+    if case.task.variant == "workers":
+        return Row(case.section, case.label, samples["per_second"], note, samples=samples)
     if case.task.contender == "flue":
         return _above(case, samples, note, REQUESTS_GOAL)
     if not other:

@@ -11,6 +11,7 @@ from statistics import median
 from benchmarks.restart import OPEN_SESSIONS
 from benchmarks.rows import Case, Row
 from benchmarks.scenarios import Samples, Task
+from benchmarks.server import WORKERS
 from benchmarks.work import PACE, SESSIONS
 
 HEADINGS = {"work": "Accepted work, every commit on disk; SQLite where nothing else is said"}
@@ -31,8 +32,11 @@ def cases(*, quick: bool) -> Iterator[Case]:
             "work", f"{OPEN_SESSIONS:,} open sessions after a kill: ms, p99, even", recovery, "went_on_even_ms_p99"
         )
         yield Case("work", "… at another node of Postgres: ms, p99, even", takeover, "went_on_even_ms_p99")
-        restart = Task("restart", "flue", "")
-        yield Case("work", "… of `flue start`, models over HTTP: ms, p99, even", restart, "went_on_even_ms_p99")
+        for variant, label in (("", ""), ("workers", f" --workers {WORKERS}")):
+            restart = Task("restart", "flue", "", variant=variant)
+            yield Case(
+                "work", f"… of `flue start{label}`, models over HTTP: ms, p99, even", restart, "went_on_even_ms_p99"
+            )
 
 
 def row(case: Case, samples: Samples) -> Row:
