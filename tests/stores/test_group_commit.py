@@ -144,6 +144,52 @@ async def test_pending_names_what_is_being_written_until_it_is_committed(writer:
     assert (writer.pending(), writer.pending("a"), writer.pending("c")) == (True, True, False)
     await work
     assert not writer.pending()
+    begun, gates = threading.Event(), (threading.Event(), threading.Event())
+
+    def first(_: Connection) -> bool:
+        begun.set()
+        return gates[0].wait(5)
+
+    one = writer.submit(first, touches=("a",))
+    await asyncio.to_thread(begun.wait, 5)
+    two = writer.submit(lambda _: gates[1].wait(5), touches=("a",))
+    gates[0].set()
+    assert await one
+    assert writer.pending("a")
+    gates[1].set()
+    assert await two
+    assert not writer.pending("a")
+
+
+async def test_where_several_write_at_once_each_does_so_in_the_same_order_and_what_has_none_comes_last(
+    tmp_path: Path,
+) -> None:
+    """Two that lock the same rows in different orders would wait for each other."""
+    writer = GroupCommit(
+        lambda: watching(lambda _: None)(str(tmp_path / "x.db")),
+        judge=lambda error: "reopen",
+        explain=lambda error: error,
+        closed=lambda: RuntimeError("closed"),
+        name="writer",
+        in_order=True,
+    )
+    go_on, done = threading.Event(), list[str]()
+
+    def noted(name: str) -> Work[None]:
+        return lambda _: done.append(name)
+
+    works: list[asyncio.Future[Any]] = [writer.submit(lambda _: go_on.wait(5), order="first")]
+    for name, order in (("none", ""), ("b1", "b"), ("a", "a"), ("b2", "b")):
+        works.append(writer.submit(noted(name), order=order))
+    go_on.set()
+    await asyncio.gather(*works)
+    assert done == ["a", "b1", "b2", "none"]
+    await writer.aclose()
+
+
+async def test_a_store_that_nobody_closes_keeps_no_process_alive(writer: GroupCommit) -> None:
+    await writer.settled()
+    assert [thread.daemon for thread in threading.enumerate() if thread.name == "writer"] == [True]
 
 
 async def test_a_closed_writer_refuses_work(writer: GroupCommit) -> None:

@@ -472,6 +472,42 @@ def test_whoever_followed_leaves_nothing_behind_when_it_is_closed_also_twice(tmp
 
 
 @pipes
+def test_an_owner_that_could_have_no_pipe_can_have_one_later(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    heard = Heard()
+    one, two = Presence(tmp_path, heard), Presence(tmp_path, lambda _: None)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(OSError, match="open files"):
+            one.register("one")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert two.gone(["one"]) == []
+    one.register("one")
+    two.ring([Wake("work", "one")])
+    assert heard.next() == Wake("work")
+    one.close()
+    two.close()
+
+
+@pipes
+def test_owners_that_come_and_go_take_no_open_files_along(tmp_path: Path) -> None:
+    presence = Presence(tmp_path, lambda _: None)
+    presence.register("first")
+    before = len(list(Path("/dev/fd").iterdir()))
+    for number in range(100):
+        presence.register(f"{number}")
+        presence.unregister(f"{number}")
+    assert len(list(Path("/dev/fd").iterdir())) < before + 50
+    presence.close()
+
+
+def test_where_nobody_has_been_nobody_is_gone(tmp_path: Path) -> None:
+    assert Presence(tmp_path / "owners", lambda _: None).gone(["one"]) == []
+
+
+@pipes
 def test_the_pipes_are_their_users_alone(tmp_path: Path) -> None:
     presence = Presence(tmp_path / "owners", lambda _: None)
     presence.register("one")
@@ -481,7 +517,9 @@ def test_the_pipes_are_their_users_alone(tmp_path: Path) -> None:
 
 
 @pipes
-async def test_a_process_that_may_open_no_more_files_goes_on_writing_and_hears_of_others_later(tmp_path: Path) -> None:
+async def test_a_process_that_may_open_no_more_files_goes_on_writing_and_hears_of_others_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     resource = pytest.importorskip("resource")
     heard: asyncio.Queue[Wake] = asyncio.Queue()
     store = SqliteStore(tmp_path / "flue.db")
@@ -497,6 +535,7 @@ async def test_a_process_that_may_open_no_more_files_goes_on_writing_and_hears_o
             await store.cancel("s1", "enough", now=0)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert "failed" not in caplog.text
     other = Presence(tmp_path / "flue.db-owners", lambda _: None)
     other.register("other")
     other.close()
