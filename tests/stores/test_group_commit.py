@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 
 from flue.stores import group_commit
 from flue.stores.connection import Connection
-from flue.stores.group_commit import GroupCommit, Work
+from flue.stores.group_commit import GroupCommit, Verdict, Work
 from tests.stores.faults import watching
 
 
@@ -229,3 +229,159 @@ async def test_without_a_thread_a_write_fails_and_a_later_one_gets_one(
     async with asyncio.timeout(5):
         await writer.submit(insert(2))
         assert await writer.submit(stored) == [2]
+
+
+class Failing:
+    """A connection of which some statements fail."""
+
+    def __init__(self, connection: Connection, fails: Callable[[str], Exception | None]) -> None:
+        self._connection = connection
+        self._fails = fails
+
+    def execute(self, sql: str, *parameters: Any) -> Any:
+        if (error := self._fails(sql)) is not None:
+            raise error
+        return self._connection.execute(sql, *parameters)
+
+    def close(self) -> None:
+        self._connection.close()
+        raise OSError("it was gone already")
+
+
+class Scene:
+    """A writer whose connections fail as told. `errors` are those of the next commits."""
+
+    def __init__(self, path: Path, verdict: Verdict) -> None:
+        self.errors: list[Exception] = []
+        self.together = 1000
+        """How many insertions a commit may have."""
+        self.opened = 0
+        self._path = path
+        self._inserted = 0
+        self.writer = GroupCommit(
+            self._connect,
+            judge=lambda error: verdict if isinstance(error, OSError) else "keep",
+            explain=lambda error: LookupError(f"explained: {error}"),
+            closed=lambda: RuntimeError("closed"),
+            name="writer",
+        )
+
+    def _connect(self) -> Any:
+        self.opened += 1
+        connection = watching(lambda _: None)(str(self._path))
+        connection.execute("CREATE TABLE IF NOT EXISTS t (x INTEGER PRIMARY KEY)")
+        return Failing(connection, self._fails)
+
+    def _fails(self, sql: str) -> Exception | None:
+        self._inserted = 0 if sql.startswith("BEGIN") else self._inserted + sql.startswith("INSERT")
+        if sql != "COMMIT":
+            return None
+        return OSError("too much") if self._inserted > self.together else self.errors.pop() if self.errors else None
+
+    async def at_once(self, *works: Work[Any] | None, cancelled: int | None = None) -> list[Any]:
+        """Have works done in one transaction, where that can be; None waits for all there is."""
+        begun, go_on = threading.Event(), threading.Event()
+
+        def hold(_: Connection) -> None:
+            begun.set()
+            go_on.wait(5)
+
+        self.writer.submit(hold)
+        await asyncio.to_thread(begun.wait, 5)
+        futures = [self.writer.settled() if work is None else self.writer.submit(work) for work in works]
+        if cancelled is not None:
+            futures[cancelled].cancel()
+        go_on.set()
+        async with asyncio.timeout(5):
+            return await asyncio.gather(*futures, return_exceptions=True)
+
+
+@pytest.fixture
+async def scene(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
+    scene = Scene(tmp_path / "x.db", request.param)
+    yield scene
+    await scene.writer.aclose()
+
+
+def verdict(*verdicts: Verdict) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("scene", verdicts, indirect=True)
+
+
+# DUR-20
+@verdict("each_alone")
+async def test_what_is_too_much_for_one_transaction_is_written_in_several(scene: Scene) -> None:
+    scene.together = 1
+    results = await scene.at_once(insert(1), insert(2, 3), insert(4), None)
+    assert [results[0], str(results[1]), *results[2:]] == [1, "explained: too much", 4, None]
+    assert await scene.writer.submit(stored) == [1, 4]
+    assert scene.opened == 1
+
+
+# DUR-20
+@pytest.mark.parametrize(("scene", "opened"), [("retry", 1), ("retry_reopened", 3)], indirect=["scene"])
+async def test_a_transaction_that_may_go_better_is_tried_again_a_few_times(scene: Scene, opened: int) -> None:
+    await scene.writer.settled()
+    scene.errors = [OSError("lost")] * 2
+    assert await scene.writer.submit(insert(1)) == 1
+    assert scene.opened == opened
+    scene.errors = [OSError("lost")] * 100
+    with pytest.raises(LookupError, match="explained: lost"):
+        await scene.writer.submit(insert(2))
+    assert 90 < len(scene.errors) < 98
+    scene.errors.clear()
+    assert await scene.writer.submit(stored) == [1]
+
+
+# DUR-20
+@verdict("retry")
+async def test_work_that_meets_what_may_go_better_is_done_again_with_its_neighbours(scene: Scene) -> None:
+    tries = 0
+
+    def meet(connection: Connection) -> int:
+        nonlocal tries
+        tries += 1
+        insert(2)(connection)
+        if tries < 3:
+            raise OSError("they waited for each other")
+        return tries
+
+    assert await scene.at_once(insert(1), meet, insert(4)) == [1, 3, 4]
+    assert await scene.writer.submit(stored) == [1, 2, 4]
+
+
+# DUR-20
+@pytest.mark.parametrize(("scene", "opened"), [("keep", 1), ("reopen", 2)], indirect=["scene"])
+async def test_a_transaction_that_failed_is_undone_and_the_next_goes_well(scene: Scene, opened: int) -> None:
+    await scene.writer.settled()
+    scene.errors = [OSError("bad luck")]
+    with pytest.raises(LookupError, match="explained: bad luck"):
+        await scene.writer.submit(insert(1))
+    assert await scene.writer.submit(insert(3)) == 3
+    assert await scene.writer.submit(stored) == [3]
+    assert scene.opened == opened
+
+
+@verdict("keep")
+async def test_whoever_waits_for_all_there_is_and_whoever_waits_no_more_disturb_nobody(scene: Scene) -> None:
+    _, *others = await scene.at_once(insert(1), insert(2), None, cancelled=0)
+    assert others == [2, None]
+    assert await scene.writer.submit(stored) == [1, 2]
+
+
+@verdict("keep")
+async def test_a_loop_that_has_been_closed_meanwhile_stops_nobody(scene: Scene) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold(connection: Connection) -> None:
+        begun.set()
+        go_on.wait(5)
+        insert(1)(connection)
+
+    async def leave() -> None:
+        scene.writer.submit(hold)
+        begun.wait(5)
+
+    await asyncio.to_thread(lambda: asyncio.run(leave()))
+    go_on.set()
+    async with asyncio.timeout(5):
+        assert await scene.writer.submit(stored) == [1]

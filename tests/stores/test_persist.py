@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -118,3 +119,71 @@ async def test_a_session_that_is_no_session_is_an_error_for_whoever_appends_to_i
             with pytest.raises(DurabilityError, match="returned no session") as raised:
                 await store.append_entries("s", head("a"), [entry("a")], expected=1)
             assert raised.value.code == "store_invalid_session"
+
+
+class Slow(Shelf):
+    """A session store that can list, and whose saves end when `go_on` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.saving, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def save(self, id: str, data: Json) -> None:  # type: ignore[override]  # async, which is accepted too
+        self.saving.set()
+        await self.go_on.wait()
+        super().save(id, data)
+
+    def list(self, prefix: str) -> list[str]:
+        return [id for id in self.sessions if id.startswith(prefix)]
+
+
+@pytest.mark.parametrize("call", ["load", "delete", "list", "close"])
+async def test_whatever_comes_during_a_save_waits_for_it_and_cancelled_leaves_it_alone(call: str) -> None:
+    shelf = Slow()
+    store = PersistStore(shelf)  # type: ignore[arg-type]  # a plain load, which it accepts
+    append = store.append_entries("s", head("a"), [entry("a")], expected=0)
+    await shelf.saving.wait()
+
+    def begin() -> asyncio.Task[Any]:
+        calls: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {
+            "load": lambda: store.load_session("s"),
+            "delete": lambda: store.delete_sessions(["s"]),
+            "list": store.list_sessions,
+            "close": store.aclose,
+        }
+        return asyncio.create_task(calls[call]())
+
+    given_up = begin()
+    await asyncio.sleep(0)
+    given_up.cancel()
+    waiting = begin()
+    await asyncio.wait([given_up])
+    assert not waiting.done()
+    shelf.go_on.set()
+    await append
+    found = await waiting
+    assert list(shelf.sessions) == ([] if call == "delete" else ["s"])
+    assert call != "load" or ids(found) == ["a"]
+    assert call != "list" or found == ["s"]
+
+
+async def test_an_append_that_nobody_waits_for_any_more_is_saved_with_its_neighbours(shelf: Shelf) -> None:
+    store = PersistStore(shelf)  # type: ignore[arg-type]  # as above
+    one, two = (store.append_entries("s", head(x), [entry(x)], expected=n) for n, x in enumerate("ab"))
+    asyncio.ensure_future(one).cancel()
+    async with asyncio.timeout(5):
+        await two
+        assert ids(await store.load_session("s")) == ["a", "b"]
+    failing = [store.append_entries("s", head(x), [entry(x)], expected=2 + n) for n, x in enumerate("cd")]
+    shelf.broken = True
+    asyncio.ensure_future(failing[0]).cancel()
+    async with asyncio.timeout(5):
+        with pytest.raises(DurabilityError, match="no route"):
+            await failing[1]
+
+
+async def test_a_closed_store_lists_nothing(shelf: Shelf) -> None:
+    store = PersistStore(Slow())  # type: ignore[arg-type]  # as above
+    await store.aclose()
+    with pytest.raises(DurabilityError, match="Slow is closed"):
+        await store.list_sessions()

@@ -15,7 +15,7 @@ from flue.durable.records import Outcome
 from flue.errors import DurabilityError, UsageError
 from flue.stores import SqliteStore
 from flue.stores.sql.schema import SQLITE_MIGRATIONS as MIGRATIONS
-from flue.stores.sqlite_file import connect, open_writer
+from flue.stores.sqlite_file import connect, open_reader, open_writer
 from flue.testing.store_contract import entry, head, ids, outcome
 from flue.testing.work_contract import admission, claim_one, code_of
 from tests.stores.faults import watching
@@ -270,5 +270,17 @@ async def test_every_commit_is_synced_in_full(tmp_path: Path) -> None:
     writer = open_writer(tmp_path / "flue.db", connect, 1.0)
     full = 2  # https://sqlite.org/pragma.html#pragma_synchronous
     assert writer.execute("PRAGMA synchronous").fetchone() == (full,)
+    assert writer.execute("PRAGMA fullfsync").fetchone() == (1,)
     assert writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    writer.close()
+
+
+async def test_a_locked_file_is_waited_for_as_long_as_was_asked_and_readers_write_nothing(tmp_path: Path) -> None:
+    writer = open_writer(tmp_path / "flue.db", connect, 0.25)
+    reader = open_reader(tmp_path / "flue.db", connect, 0.75)
+    assert writer.execute("PRAGMA busy_timeout").fetchone() == (250,)
+    assert reader.execute("PRAGMA busy_timeout").fetchone() == (750,)
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        reader.execute("CREATE TABLE t (x)")
+    reader.close()
     writer.close()

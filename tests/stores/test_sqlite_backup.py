@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import sqlite3
 import stat
 import threading
@@ -132,6 +134,44 @@ async def test_a_file_that_came_during_the_backup_is_not_replaced(tmp_path: Path
     await store.aclose()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.db", "flue.db"]
     assert (tmp_path / "copy.db").read_text() == "something else"
+
+
+# DUR-22
+async def test_a_backup_is_on_disk_before_it_has_its_name_and_its_name_before_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqliteStore(tmp_path / "flue.db")
+    await store.append_entries("s", head("a"), [entry("a")], expected=0)
+    synced: list[tuple[str, bool]] = []
+
+    def fsync(descriptor: int) -> None:
+        kind = "directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+        synced.append((kind, (tmp_path / "copy.db").exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    await store.backup(tmp_path / "copy.db")
+    await store.aclose()
+    assert synced == [("file", False), ("directory", True)]
+
+
+@pytest.mark.parametrize("taken", [False, True])
+async def test_a_backup_is_put_where_there_are_no_links_and_never_in_the_place_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, taken: bool
+) -> None:
+    """One that came in the last moment is there when the link is made."""
+
+    def hardlink_to(path: Path, part: Path) -> None:
+        raise OSError(errno.EEXIST if taken else errno.EPERM, "no link")
+
+    store = SqliteStore(tmp_path / "flue.db")
+    await store.append_entries("s", head("a"), [entry("a")], expected=0)
+    monkeypatch.setattr(Path, "hardlink_to", hardlink_to)
+    if taken:
+        assert await backup_code(store, tmp_path / "copy.db") == "backup_exists"
+    else:
+        await store.backup(tmp_path / "copy.db")
+    await store.aclose()
+    assert {path.name for path in tmp_path.iterdir()} == ({"flue.db"} if taken else {"copy.db", "flue.db"})
 
 
 async def test_a_backup_that_fails_leaves_nothing_and_the_store_works(tmp_path: Path) -> None:
