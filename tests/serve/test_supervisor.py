@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from flue.serve import supervisor
 from flue.serve.process import EXIT_SECONDS
 from flue.serve.supervisor import KILL_SECONDS, Supervisor, pause_after
 
@@ -111,8 +112,9 @@ def test_a_first_worker_that_cannot_start_ends_the_command_with_its_code(kept: K
 
 
 def test_a_worker_that_dies_is_named_and_replaced_and_the_other_stays(
-    kept: Kept, capsys: pytest.CaptureFixture[str]
+    kept: Kept, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(supervisor, "EARLY_SECONDS", 0.0)
     code = kept.run("""
 let_signals_come()
 answers()
@@ -125,7 +127,7 @@ while True:
     signal.pause()
 """)
     assert code == 143
-    assert "was killed by SIGKILL; the next one starts in 0.5 s." in capsys.readouterr().err
+    assert "was killed by SIGKILL; the next one starts now." in capsys.readouterr().err
     assert {note for note in kept.notes() if note.startswith("told")} <= {"told:1", "told:3"}
     assert "told:1" in kept.notes()
 
@@ -140,6 +142,7 @@ class Gone(io.StringIO):
 
 def test_nobody_needs_to_read_what_the_supervisor_says(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", Gone())
+    monkeypatch.setattr(supervisor, "EARLY_SECONDS", 0.0)
     code = kept.run("""
 let_signals_come()
 answers()
