@@ -114,9 +114,7 @@ class MemoryLog:
         found = [(s.next_at, s.id, s) for s in self._schedules.values() if s.next_at is not None and s.next_at <= due]
         return [schedule for _, _, schedule in sorted(found, key=lambda item: item[:2])]
 
-    def move_schedule(self, schedule: Schedule, next_at: int | None) -> bool:
-        """Set the next time of a schedule that is as given; say whether it was."""
-        if self._schedules.get(schedule.id) != schedule:
-            return False
-        self._schedules[schedule.id] = Schedule(schedule.id, schedule.spec, next_at)
-        return True
+    def move_schedule(self, schedule: Schedule, next_at: int | None) -> None:
+        """Set the next time of a schedule that is as given."""
+        if self._schedules.get(schedule.id) == schedule:
+            self._schedules[schedule.id] = Schedule(schedule.id, schedule.spec, next_at)

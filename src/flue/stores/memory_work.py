@@ -67,7 +67,7 @@ class MemoryWork(MemoryRows):
         def work() -> int:
             freed = 0
             for other, lease_until in list(self._owners.items()):
-                if other != owner and lease_until <= now and freed < limit:
+                if other != owner and lease_until <= now:
                     taken = self._free(other, lease_until, interrupted=True, limit=limit - freed)
                     freed += taken
                     if freed < limit:

@@ -183,6 +183,36 @@ class HistoryContract(Opening):
                 await store.retire(owner, now=1)
             assert await store.next_due("one") is None
 
+    async def test_next_due_is_nothing_for_what_waits_without_a_time(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            for id in ("s1", "s2"):
+                await store.admit(admission(id, id), now=0)
+            one, two = await store.claim([claimant("a1"), claimant("a2")], now=0)
+            await store.park(one, Wait("approval", names=("yes",)), now=1)
+            assert await store.next_due("one") is None
+            await store.park(two, Wait("sleep", wake_at=9), now=1)
+            assert await store.next_due("one") == 9
+            assert await store.wake_due(now=9) == 1
+            assert await store.next_due("one") is None
+
+    # DUR-06
+    async def test_a_restart_takes_along_what_is_written_with_it_or_is_none(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.admit(run("r1", reserve=1), now=0)
+            claim = await claim_one(store, "a1")
+            note = JournalRecord("note", "n")
+            bad = Writes(journal=(note,), events=(EventRow("r1", 0, 1, "x"),))
+            assert await code_of(store.restart(claim, run("r2"), error="{}", now=1, writes=bad)) == "event_index"
+            found = await store.get_submission("r1")
+            assert found is not None
+            assert (found.state, await store.get_submission("r2")) == ("running", None)
+            assert await store.load_journal("r1") == []
+            good = Writes(journal=(note,), events=(EventRow("r1", 0, 0, "the end"),))
+            await store.restart(claim, run("r2"), error="{}", now=1, writes=good)
+            assert rows(await store.read_events("r1")) == [(0, 0, "the end")]
+            assert (await store.load_journal("r1"))[0] == note
+            assert (await claim_one(store, "a2", now=2)).id == "r2"
+
     async def test_next_due_is_the_earliest_of_what_is_due_by_itself(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             for wake_at in (40, 30, 20):
@@ -205,7 +235,7 @@ class HistoryContract(Opening):
             assert (await heard.get()).kind == "work"
             await claim_one(store, "a1")
             await store.cancel("s1", "enough", now=1)
-            while (await heard.get()).kind != "cancel":
+            while (await heard.get()) != Wake("cancel", "one"):
                 pass
             stop()
 

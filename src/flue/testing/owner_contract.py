@@ -173,3 +173,20 @@ class OwnerContract(Opening):
                 claim = await claim_one(store, f"b{n}", "two", now=LEASE)
                 assert claim.submission.interruptions == 0
                 await store.settle(claim, Outcome("completed"), now=LEASE)
+
+    # DUR-38
+    async def test_no_more_is_taken_over_at_once_than_was_asked_and_an_owner_is_known_until_all_is(
+        self, tmp_path: Path
+    ) -> None:
+        async with self.opened(tmp_path) as store:
+            for owner in ("one", "two"):
+                for n in range(2):
+                    await store.admit(
+                        admission(f"{owner}{n}", f"{owner}{n}"), now=0, claimant=claimant(f"a-{owner}{n}", owner)
+                    )
+            assert [await store.take_over("three", now=LEASE, limit=3) for _ in range(3)] == [3, 1, 0]
+            assert await store.next_due("three") is None
+            claims = await store.claim([claimant(f"b{n}", "three") for n in range(9)], now=LEASE)
+            assert sorted((claim.id, claim.submission.interruptions) for claim in claims) == [
+                (f"{owner}{n}", 1) for owner in ("one", "two") for n in range(2)
+            ]
