@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
+import sys
 
 import pytest
 
-from flue.serve.logs import logging_to_stderr
+from flue.serve.logs import logging_to_stderr, say
 
 
 async def test_a_client_that_leaves_in_the_middle_of_an_answer_is_no_warning(
@@ -31,3 +33,25 @@ async def test_a_client_that_leaves_in_the_middle_of_an_answer_is_no_warning(
             await left.wait()
         logging.getLogger("asyncio").warning("a callback took long")
     assert capsys.readouterr().err == "[flue] warning: a callback took long\n"
+
+
+class Pieces(io.StringIO):
+    """Standard error without a buffer, as with PYTHONUNBUFFERED: what each call writes goes out by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[str] = []
+
+    def write(self, text: str) -> int:
+        """Write a piece."""
+        self.written.append(text)
+        return len(text)
+
+
+def test_lines_of_several_processes_do_not_mix_as_each_is_written_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces = Pieces()
+    monkeypatch.setattr(sys, "stderr", pieces)
+    say("One.")
+    with logging_to_stderr():
+        logging.getLogger("flue").warning("Two.")
+    assert pieces.written == ["[flue] One.\n", "[flue] warning: Two.\n"]
