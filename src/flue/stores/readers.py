@@ -2,8 +2,8 @@
 
 To hand a query to a thread and back takes longer than most queries do, above all while the event loop is busy: the
 thread waits for the interpreter after each statement. Many who ask at once, as when a thousand sessions are taken up
-again, share that, and those of them who ask the same share its statements; whoever asks alone waits no longer than for a
-thread of its own.
+again, share that, and those of them who ask the same share its statements; whoever asks alone waits no longer than for
+a thread of its own.
 """
 
 from __future__ import annotations
