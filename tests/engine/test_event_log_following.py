@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flue.durable.records import Outcome
-from flue.engine.feed import BUFFERED_EVENTS
+from flue.engine.feed import BUFFERED_EVENTS, Feed
 from flue.engine.log_reader import LoggedEvent, LogReader
 from flue.events import Idle, MessageEnd, TurnStart
 from flue.harness.answer import PartialAnswer
@@ -321,3 +321,11 @@ async def stop(task: asyncio.Task[None]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
+
+
+def test_that_the_store_holds_news_is_not_forgotten_over_news_from_this_process() -> None:
+    feed = Feed()
+    with feed.subscribe("s1") as follower:
+        feed.changed("s1")
+        feed.open("s1", 3)
+        assert follower.stale
