@@ -161,12 +161,16 @@ def test_both_answer_on_one_port_and_one_of_them_says_so(root: Path) -> None:
 
 def test_connections_that_are_opened_in_one_moment_are_shared_out(root: Path) -> None:
     with serving(root, "start", "--workers", "2") as server:
-        faces(server)
-        connections = [server.connect() for _ in range(40)]
-        for connection in connections:
-            connection.connect()
-        shares = Counter(Face(connection).pid for connection in connections)
-    assert min(shares.values()) >= 10, shares
+        ((one, *_), _) = faces(server)
+        parts = sorted(share_of(one.pid, [server.connect() for _ in range(16)]) for _ in range(7))
+    assert 3 <= parts[3] <= 13, parts  # a busy machine may let one of them sleep now and then
+
+
+def share_of(pid: int, connections: list[http.client.HTTPConnection]) -> int:
+    """Open connections at once; return how many of them a worker has."""
+    for connection in connections:
+        connection.connect()
+    return sum(Face(connection).pid == pid for connection in connections)
 
 
 def test_the_environment_file_says_how_many(root: Path) -> None:
