@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -173,18 +174,23 @@ async def test_where_several_write_at_once_each_does_so_in_the_same_order_and_wh
         name="writer",
         in_order=True,
     )
-    go_on, done = threading.Event(), list[str]()
+    began, go_on, done = threading.Event(), threading.Event(), list[str]()
+
+    def first(_: Connection) -> None:
+        began.set()
+        go_on.wait(5)
 
     def noted(name: str) -> Work[None]:
         return lambda _: done.append(name)
 
-    works: list[asyncio.Future[Any]] = [writer.submit(lambda _: go_on.wait(5), order="first")]
-    for name, order in (("none", ""), ("b1", "b"), ("a", "a"), ("b2", "b")):
-        works.append(writer.submit(noted(name), order=order))
-    go_on.set()
-    await asyncio.gather(*works)
+    async with aclosing(writer):
+        works = [writer.submit(first)]
+        await asyncio.to_thread(began.wait, 5)  # what comes from here on is written together
+        for name, order in (("none", ""), ("b1", "b"), ("a", "a"), ("b2", "b")):
+            works.append(writer.submit(noted(name), order=order))
+        go_on.set()
+        await asyncio.gather(*works)
     assert done == ["a", "b1", "b2", "none"]
-    await writer.aclose()
 
 
 async def test_a_store_that_nobody_closes_keeps_no_process_alive(writer: GroupCommit) -> None:
