@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,24 @@ async def writer(tmp_path: Path, statements: list[str]) -> AsyncIterator[GroupCo
     )
     yield writer
     await writer.aclose()
+
+
+@asynccontextmanager
+async def held(writer: GroupCommit) -> AsyncIterator[None]:
+    """Keep the writer busy: what it is given within the block it writes together, afterwards."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold(_: Connection) -> None:
+        begun.set()
+        go_on.wait(5)
+
+    holding = writer.submit(hold)
+    await asyncio.to_thread(begun.wait, 5)
+    try:
+        yield
+    finally:
+        go_on.set()
+    await holding
 
 
 def insert(*values: int, fail: bool = False) -> Work[int]:
@@ -98,9 +116,11 @@ async def test_those_who_shared_a_commit_share_the_next_however_many_rounds_they
             for _ in range(number % 4):
                 await asyncio.sleep(0)
 
-    await asyncio.gather(*(go_on(number) for number in range(10)))
-    # The first is committed before the others have asked.
-    assert statements.count("COMMIT") <= 11
+    async with held(writer):
+        going = asyncio.gather(*(go_on(number) for number in range(10)))
+        await asyncio.sleep(0)  # all of them have asked
+    await going
+    assert statements.count("COMMIT") == 1 + 10
 
 
 async def test_a_loop_that_is_stuck_holds_up_those_who_share_a_commit_with_it_for_a_moment_only(
@@ -174,21 +194,15 @@ async def test_where_several_write_at_once_each_does_so_in_the_same_order_and_wh
         name="writer",
         in_order=True,
     )
-    began, go_on, done = threading.Event(), threading.Event(), list[str]()
-
-    def first(_: Connection) -> None:
-        began.set()
-        go_on.wait(5)
+    done: list[str] = []
 
     def noted(name: str) -> Work[None]:
         return lambda _: done.append(name)
 
     async with aclosing(writer):
-        works = [writer.submit(first)]
-        await asyncio.to_thread(began.wait, 5)  # what comes from here on is written together
-        for name, order in (("none", ""), ("b1", "b"), ("a", "a"), ("b2", "b")):
-            works.append(writer.submit(noted(name), order=order))
-        go_on.set()
+        async with held(writer):
+            given = (("none", ""), ("b1", "b"), ("a", "a"), ("b2", "b"))
+            works = [writer.submit(noted(name), order=order) for name, order in given]
         await asyncio.gather(*works)
     assert done == ["a", "b1", "b2", "none"]
 
@@ -286,18 +300,10 @@ class Scene:
 
     async def at_once(self, *works: Work[Any] | None, cancelled: int | None = None) -> list[Any]:
         """Have works done in one transaction, where that can be; None waits for all there is."""
-        begun, go_on = threading.Event(), threading.Event()
-
-        def hold(_: Connection) -> None:
-            begun.set()
-            go_on.wait(5)
-
-        self.writer.submit(hold)
-        await asyncio.to_thread(begun.wait, 5)
-        futures = [self.writer.settled() if work is None else self.writer.submit(work) for work in works]
-        if cancelled is not None:
-            futures[cancelled].cancel()
-        go_on.set()
+        async with held(self.writer):
+            futures = [self.writer.settled() if work is None else self.writer.submit(work) for work in works]
+            if cancelled is not None:
+                futures[cancelled].cancel()
         async with asyncio.timeout(5):
             return await asyncio.gather(*futures, return_exceptions=True)
 
