@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -115,6 +116,7 @@ async def test_those_who_shared_a_commit_share_the_next_however_many_rounds_they
             await writer.submit(insert(10 * turn + number))
             for _ in range(number % 4):
                 await asyncio.sleep(0)
+                time.sleep(0.0002)  # noqa: ASYNC251 - the writer is to have time to look
 
     async with held(writer):
         going = asyncio.gather(*(go_on(number) for number in range(10)))
