@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -52,6 +54,33 @@ async def test_a_tool_gets_checked_arguments_and_gives_structured_content(call: 
         wrong = await call(server, "work", n="many")
         assert wrong.is_error
         assert "n: must be integer" in shown(wrong)
+
+
+TOGETHER = """
+import importlib, sys, threading, time
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "mcp.client":
+            begun.set()
+            time.sleep(0.5)
+
+begun = threading.Event()
+from flue.mcp.serving import ToolServer
+sys.meta_path.insert(0, Finder())
+thread = threading.Thread(target=importlib.import_module, args=("mcp",))
+thread.start()
+begun.wait()
+ToolServer("ours", "1", [])._server()
+thread.join()
+"""
+
+
+@pytest.mark.e2e
+def test_a_server_that_begins_while_a_client_loads_the_sdk_in_a_thread_waits_for_that() -> None:
+    """Each would else hold what the other needs, and get half a module."""
+    done = subprocess.run([sys.executable, "-c", TOGETHER], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(("value", "text"), [(None, "null"), ("hi", "hi"), ([1, "é"], '[1, "é"]')])

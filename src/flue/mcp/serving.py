@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import logging
 import os
@@ -96,9 +97,9 @@ class ToolServer:
             await asyncio.wait([speaking])
 
     async def _speak(self, reading: AsyncIterator[str], writing: int) -> None:
+        server = self._server()
         from mcp.server.stdio import stdio_server
 
-        server = self._server()
         lines: Any = self._until_gone(reading)
         output: Any = _Lines(writing)
         async with stdio_server(lines, output) as (incoming, outgoing):
@@ -123,6 +124,9 @@ class ToolServer:
             await serving
 
     def _server(self) -> Server[Any]:
+        # The package before its parts, as another thread may be importing it (`flue.mcp.connect`): else each would wait
+        # for what the other has begun, and Python then hands out half a module.
+        importlib.import_module("mcp")
         from mcp.server import Server
 
         return Server(
