@@ -159,6 +159,17 @@ class Submission:
     result: str | None = None
     error: str | None = None
 
+    def claimed(self, claimant: Claimant, now: int) -> Submission:
+        """Return it as it stands once it is claimed: its time runs from now on."""
+        return replace(
+            self,
+            state="running",
+            owner=claimant.owner,
+            attempt_id=claimant.attempt_id,
+            started_at=now if self.started_at is None else self.started_at,
+            deadline_at=now + self.time_left_ms,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:

@@ -169,14 +169,7 @@ class MemoryRows(MemoryLog):
 
     def _take(self, id: str, claimant: Claimant, now: int) -> Claim:
         before = self._all[id]
-        row = self._all[id] = replace(
-            before,
-            state="running",
-            owner=claimant.owner,
-            attempt_id=claimant.attempt_id,
-            started_at=now if before.started_at is None else before.started_at,
-            deadline_at=now + before.time_left_ms,
-        )
+        row = self._all[id] = before.claimed(claimant, now)
         first = before.started_at is None
         index = 0 if first else self.reserve(id, claimant.reserve)
         return Claim(row, claimant.attempt_id, claimant.owner, first, index)

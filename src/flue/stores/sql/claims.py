@@ -35,15 +35,8 @@ def claim(
 
 
 def _claim(before: Submission, claimant: Claimant, now: int) -> Claim:
-    submission = replace(
-        before,
-        state="running",
-        owner=claimant.owner,
-        attempt_id=claimant.attempt_id,
-        started_at=now if before.started_at is None else before.started_at,
-        deadline_at=now + before.time_left_ms,
-    )
-    return Claim(submission, claimant.attempt_id, claimant.owner, before.started_at is None)
+    first = before.started_at is None
+    return Claim(before.claimed(claimant, now), claimant.attempt_id, claimant.owner, first)
 
 
 def _with_indices(tx: Transaction, claims: Sequence[Claim], claimants: Sequence[Claimant]) -> list[Claim]:
