@@ -23,7 +23,7 @@ from flue.serve.http import served
 from flue.serve.process import Stop
 from flue.serve.running import serve_until_stopped
 from flue.serve.site import Site
-from flue.serve.supervisor import Supervisor
+from flue.serve.supervisor import Supervisor, reaped
 from flue.testing import ProviderServer
 from tests.faults.office import Office, Setting
 
@@ -113,14 +113,8 @@ def fork(order: dict[str, Any]) -> None:
 
 def reap() -> None:
     """Say which servers have ended, and how."""
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if not pid:
-            return
-        say("ended", pid, os.waitstatus_to_exitcode(status))
+    for pid, code in reaped():
+        say("ended", pid, code)
 
 
 if __name__ == "__main__":

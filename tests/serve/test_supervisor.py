@@ -104,6 +104,17 @@ signal.pause()
     assert kept.served == [["Worker 1"]]
 
 
+THE_SECOND_DIES = """
+let_signals_come()
+answers()
+if number == 2:
+    os.kill(os.getpid(), signal.SIGKILL)
+if number == 3:
+    os.kill(parent, signal.SIGTERM)
+"""
+"""A worker that answers; the second dies, and who takes its place has all of them ended."""
+
+
 @pytest.mark.parametrize(("script", "code"), [("sys.exit(7)", 7), ("os.kill(os.getpid(), signal.SIGKILL)", 137)])
 def test_a_first_worker_that_cannot_start_ends_the_command_with_its_code(kept: Kept, script: str, code: int) -> None:
     assert kept.run(script) == code
@@ -115,17 +126,13 @@ def test_a_worker_that_dies_is_named_and_replaced_and_the_other_stays(
     kept: Kept, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "EARLY_SECONDS", 0.0)
-    code = kept.run("""
-let_signals_come()
-answers()
-if number == 2:
-    os.kill(os.getpid(), signal.SIGKILL)
-if number == 3:
-    os.kill(parent, signal.SIGTERM)
-signal.signal(signal.SIGTERM, lambda *_: (note(f"told:{number}"), sys.exit()))
+    code = kept.run(
+        THE_SECOND_DIES
+        + """signal.signal(signal.SIGTERM, lambda *_: (note(f"told:{number}"), sys.exit()))
 while True:
     signal.pause()
-""")
+"""
+    )
     assert code == 143
     assert "was killed by SIGKILL; the next one starts now." in capsys.readouterr().err
     assert {note for note in kept.notes() if note.startswith("told")} <= {"told:1", "told:3"}
@@ -143,15 +150,7 @@ class Gone(io.StringIO):
 def test_nobody_needs_to_read_what_the_supervisor_says(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", Gone())
     monkeypatch.setattr(supervisor, "EARLY_SECONDS", 0.0)
-    code = kept.run("""
-let_signals_come()
-answers()
-if number == 2:
-    os.kill(os.getpid(), signal.SIGKILL)
-if number == 3:
-    os.kill(parent, signal.SIGTERM)
-signal.pause()
-""")
+    code = kept.run(THE_SECOND_DIES + "signal.pause()")
     assert code == 143
 
 

@@ -59,6 +59,18 @@ def command_of(arguments: Sequence[str]) -> list[str]:
     return [sys.executable, *flags, "-c", code, *arguments]
 
 
+def reaped() -> Iterator[tuple[int, int]]:
+    """Wait for the children that have ended, and for no other; yield each one's id and exit code."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not pid:
+            return
+        yield pid, os.waitstatus_to_exitcode(status)
+
+
 @dataclass(slots=True, eq=False)
 class _Place:
     """One of the workers that there are to be: whether it is there, else when it is to start."""
@@ -211,17 +223,11 @@ class Supervisor:
             self._places += [_Place() for _ in range(1, self._count)]
 
     def _reap(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if not pid:
-                return
+        for pid, code in reaped():
             # What is no worker: process 1 of a container inherits what others leave.
             if worker := self._workers.pop(pid, None):
-                worker.process.returncode = os.waitstatus_to_exitcode(status)
-                self._ended(worker, worker.process.returncode)
+                worker.process.returncode = code
+                self._ended(worker, code)
 
     def _ended(self, worker: _Worker, code: int) -> None:
         if worker.channel in self._selector.get_map():
